@@ -1,0 +1,35 @@
+"""A conversation with a model, in no provider's dialect."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.message import JsonObject, Message
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class ToolCall(Message):
+    """A call that a model asks for. `id` is the model's own name for it, and only used to talk to the model."""
+
+    id: str = Field(max_length=200)
+    name: str = Field(max_length=200)
+    arguments: JsonObject
+
+
+class ChatMessage(Message):
+    """One message of a prompt. A tool's answer names the call it answers by `tool_call_id`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Usage(Message):
+    """Tokens of one reply. `cached_tokens` are part of `input_tokens`, `reasoning_tokens` of `output_tokens`."""
+
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)

@@ -1,0 +1,229 @@
+"""What can be asked of an agent's stream. Imperative; the answer is events, or `ai.command.rejected`.
+
+Whatever is not deterministic enters here: a model's reply, a tool's result, a person's word, the tools and
+prices in force. Time is the record's append time.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.agents import AgentConfig
+from schemas.catalogue import Catalogue
+from schemas.chat import FinishReason, ToolCall, Usage
+from schemas.ids import ApprovalId, CallId, ExecutionId
+from schemas.message import Json, Message
+from schemas.module_events import Trigger
+
+ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
+
+
+class Command(Message):
+    """A request to a stream; `wire` is its name in `ce_type`, which never changes."""
+
+    wire: ClassVar[str]
+
+
+class CreateAgent(Command):
+    """Create the agent, or create it anew after it was deleted."""
+
+    wire = "ai.agent.create"
+    config: AgentConfig
+
+
+class UpdateAgent(Command):
+    """Replace the configuration; `expected_version` refuses an update of what somebody else changed meanwhile."""
+
+    wire = "ai.agent.update"
+    config: AgentConfig
+    expected_version: int | None = None
+
+
+class ActivateAgent(Command):
+    """Let triggers start runs."""
+
+    wire = "ai.agent.activate"
+
+
+class DeactivateAgent(Command):
+    """Start no more runs; what runs may finish."""
+
+    wire = "ai.agent.deactivate"
+
+
+class DeleteAgent(Command):
+    """Remove the agent and cancel what runs; its history stays."""
+
+    wire = "ai.agent.delete"
+
+
+class StartExecution(Command):
+    """Start a run, if the agent admits the trigger; a trigger seen before changes nothing."""
+
+    wire = "ai.execution.start"
+    trigger: Trigger
+
+
+class CancelExecution(Command):
+    """End a run at a person's wish."""
+
+    wire = "ai.execution.cancel"
+    execution_id: ExecutionId
+    reason: str = Field(default="", max_length=ERROR_CHARS)
+
+
+class TimeOutExecution(Command):
+    """A timer's word that a run's time is over; judged by the time of this record."""
+
+    wire = "ai.execution.time_out"
+    execution_id: ExecutionId
+
+
+class RecalledMemory(Message):
+    """A memory as it was found for a run. `score` is its similarity from 0 to 1."""
+
+    id: str
+    kind: str
+    content: str
+    score: float
+
+
+class RecordContext(Command):
+    """What a run knows when it begins. The catalogue's body comes only if the stream does not know its sha256."""
+
+    wire = "ai.context.record"
+    execution_id: ExecutionId
+    memories: tuple[RecalledMemory, ...] = ()
+    entity: Json = None
+    catalogue_sha256: str
+    catalogue: Catalogue | None = None
+
+
+class RecordThought(Command):
+    """A model's reply. `reply_id` names this very reply: it is paid for once, whatever becomes of it."""
+
+    wire = "ai.step.record_thought"
+    execution_id: ExecutionId
+    step: int = Field(ge=1)
+    reply_id: str = Field(min_length=1, max_length=200)
+    provider: str
+    model: str
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    latency_ms: int = Field(default=0, ge=0)
+
+
+class RecordModelFailure(Command):
+    """A model call that was given up; `usage` is what was spent on it all the same."""
+
+    wire = "ai.step.record_model_failure"
+    execution_id: ExecutionId
+    step: int = Field(ge=1)
+    reply_id: str = Field(min_length=1, max_length=200)
+    provider: str
+    model: str
+    reason: str = Field(max_length=100)
+    message: str = Field(default="", max_length=ERROR_CHARS)
+    usage: Usage | None = None
+
+
+class StartTool(Command):
+    """Ask for the right to run, once, a call that can't be repeated. `runner` names one process."""
+
+    wire = "ai.tool.start"
+    execution_id: ExecutionId
+    call_id: CallId
+    runner: str = Field(max_length=100)
+
+
+class RecordToolResult(Command):
+    """What a tool answered. `error` is set exactly where it failed."""
+
+    wire = "ai.tool.record_result"
+    execution_id: ExecutionId
+    call_id: CallId
+    output: Json = None
+    error: str | None = Field(default=None, max_length=ERROR_CHARS)
+    full_bytes: int | None = None  # the output's length, where it was cut
+    full_sha256: str | None = None
+    duration_ms: int = Field(default=0, ge=0)
+
+
+class DoubtTool(Command):
+    """An owner's word that the runner of a started call is gone."""
+
+    wire = "ai.tool.doubt"
+    execution_id: ExecutionId
+    call_id: CallId
+    runner: str = Field(max_length=100)
+
+
+class ResolveDoubt(Command):
+    """A person's word on what became of a call in doubt."""
+
+    wire = "ai.tool.resolve_doubt"
+    execution_id: ExecutionId
+    call_id: CallId
+    outcome: Literal["completed", "failed"]
+    output: Json = None
+    note: str = Field(default="", max_length=ERROR_CHARS)
+
+
+class ResolveApproval(Command):
+    """A person's word on a risky call. What is executed are the arguments in the log, never any sent here."""
+
+    wire = "ai.approval.resolve"
+    execution_id: ExecutionId
+    approval_id: ApprovalId
+    approved: bool
+    note: str = Field(default="", max_length=ERROR_CHARS)
+
+
+class ExpireApproval(Command):
+    """A timer's word that nobody answered in time; judged by the time of this record."""
+
+    wire = "ai.approval.expire"
+    execution_id: ExecutionId
+    approval_id: ApprovalId
+
+
+AgentCommand = CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution
+RunCommand = (
+    CancelExecution
+    | TimeOutExecution
+    | RecordContext
+    | RecordThought
+    | RecordModelFailure
+    | StartTool
+    | RecordToolResult
+    | DoubtTool
+    | ResolveDoubt
+    | ResolveApproval
+    | ExpireApproval
+)
+AnyCommand = AgentCommand | RunCommand
+
+COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
+    command.wire: command
+    for command in (
+        CreateAgent,
+        UpdateAgent,
+        ActivateAgent,
+        DeactivateAgent,
+        DeleteAgent,
+        StartExecution,
+        CancelExecution,
+        TimeOutExecution,
+        RecordContext,
+        RecordThought,
+        RecordModelFailure,
+        StartTool,
+        RecordToolResult,
+        DoubtTool,
+        ResolveDoubt,
+        ResolveApproval,
+        ExpireApproval,
+    )
+}

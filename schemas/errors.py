@@ -1,0 +1,80 @@
+"""Every error that this project raises itself.
+
+    DramacError
+    ├── ConfigurationError       a setting or an agent file is wrong                      crash: tell the person
+    ├── NotFoundError            what was named does not exist
+    ├── RefusedError             a command was answered with `ai.command.rejected`
+    ├── UnavailableError         Kafka, Postgres or a module does not answer              retry
+    ├── DecodeError              a record can't be read                                   dead-letter
+    ├── RecordTooLargeError      a record is larger than its topic takes                  told to its publisher
+    ├── AppendError              an append was refused or its outcome is unknown          restore from the log
+    ├── RivalError               somebody else wrote what counts on our partition         restore from the log
+    ├── LogReplacedError         a topic was deleted and created anew under us            crash
+    ├── LogTruncatedError        the log begins after what was already read               crash
+    ├── CheckpointMovedError     another projector owns the partition                     seek again
+    ├── ModelError               a model did not answer usefully                          becomes an event
+    └── StackError               the embedded Kafka or Postgres can't start               crash: tell the person
+
+Three fates: retry, dead-letter, crash. A message quotes identifiers with `!r` and says what to do next.
+"""
+
+
+class DramacError(Exception):
+    """Anything this project raises itself; its text is one line for a person."""
+
+
+class ConfigurationError(DramacError):
+    """A setting or an agent file is wrong."""
+
+
+class NotFoundError(DramacError):
+    """What was named does not exist."""
+
+
+class RefusedError(DramacError):
+    """A command was understood and refused; the reason is on the log."""
+
+
+class UnavailableError(DramacError):
+    """Kafka, Postgres or a module does not answer; trying again later may help."""
+
+
+class DecodeError(DramacError):
+    """A record can't be read: it belongs in the dead letters, and the stream goes on."""
+
+
+class RecordTooLargeError(DramacError):
+    """A record is larger than its topic takes; nothing was written."""
+
+
+class AppendError(DramacError):
+    """An append was refused, or nobody knows whether it landed: only the log can tell."""
+
+
+class RivalError(DramacError):
+    """Somebody else wrote what counts on a partition that we took for ours."""
+
+
+class LogReplacedError(DramacError):
+    """A topic is not the one that was read before: it was deleted and created anew."""
+
+
+class LogTruncatedError(DramacError):
+    """The log begins after the offset at which reading was to go on."""
+
+
+class CheckpointMovedError(DramacError):
+    """Another projector advanced the checkpoint: nothing was written, read it again."""
+
+
+class ModelError(DramacError):
+    """A model did not give a useful answer."""
+
+    def __init__(self, message: str, *, reason: str, retryable: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+
+
+class StackError(DramacError):
+    """The embedded Kafka or Postgres can't be started."""

@@ -1,0 +1,429 @@
+"""What has happened: the payloads of `ai.events`. Past tense, immutable, each carrying what is new.
+
+Arguments of a tool call stand once, in `ai.step.thought`; later events name the call and its sha256.
+Ids and time are in the record's envelope. Money is in micro-units, durations in ms, times in Unix ms.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.agents import AgentConfig, AgentType
+from schemas.catalogue import Catalogue, RiskLevel
+from schemas.chat import FinishReason, Usage
+from schemas.commands import RecalledMemory
+from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId
+from schemas.message import Json, JsonObject, Message
+from schemas.module_events import Trigger, TriggerType
+
+SkipReason = Literal["inactive", "not_allowed", "quota", "concurrency", "loop", "stale", "future", "internal"]
+FailureReason = Literal["max_steps_reached", "model_failed", "content_filter", "invalid_reply", "denied", "internal"]
+DenialReason = Literal["unknown_tool", "not_allowed", "invalid_arguments", "too_many_calls", "approval", "expired"]
+
+
+class Event(Message):
+    """A fact; `wire` is its name in `ce_type`, which never changes, `version` that of its schema."""
+
+    wire: ClassVar[str]
+    version: ClassVar[int] = 1
+
+
+class RunEvent(Event):
+    """A fact of one run."""
+
+    execution_id: ExecutionId
+
+
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+class AgentCreated(Event):
+    """An agent exists, not yet active."""
+
+    wire = "ai.agent.created"
+    id: AgentId
+    name: str
+    type: AgentType
+    domain: str | None
+    agent_version: int
+    config: AgentConfig
+
+
+class AgentUpdated(Event):
+    """The configuration changed: `changes` has the new value of each changed field."""
+
+    wire = "ai.agent.updated"
+    id: AgentId
+    agent_version: int
+    changes: JsonObject
+
+
+class AgentDeleted(Event):
+    """The agent is gone; its history stays."""
+
+    wire = "ai.agent.deleted"
+    id: AgentId
+    name: str
+
+
+class AgentActivated(Event):
+    """Triggers start runs from now on."""
+
+    wire = "ai.agent.activated"
+    id: AgentId
+    name: str
+
+
+class AgentDeactivated(Event):
+    """Triggers start no more runs."""
+
+    wire = "ai.agent.deactivated"
+    id: AgentId
+    name: str
+
+
+class TriggerSkipped(Event):
+    """A trigger that started no run, and why."""
+
+    wire = "ai.agent.trigger_skipped"
+    trigger_type: TriggerType
+    trigger_source: str
+    trigger_id: str
+    trigger_time_ms: int
+    event_type: str | None
+    reason: SkipReason
+    message: str = ""
+
+
+class CatalogueRecorded(Event):
+    """Tools and prices that runs of this stream refer to by sha256."""
+
+    wire = "ai.agent.catalogue_recorded"
+    sha256: str
+    catalogue: Catalogue
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+class RunLimits(Message):
+    """What a run may use, fixed when it starts."""
+
+    max_steps: int
+    max_tool_calls_per_step: int
+    timeout_seconds: int
+
+
+class ActionTaken(Message):
+    """One tool call of a run, and how it ended."""
+
+    call_id: CallId
+    tool: str
+    status: Literal["completed", "failed", "denied", "in_doubt", "open"]
+
+
+class ExecutionStarted(RunEvent):
+    """A run began, for this trigger, with this version of its agent."""
+
+    wire = "ai.execution.started"
+    agent_id: AgentId
+    trigger_type: TriggerType
+    trigger: Trigger
+    agent_version: int
+    limits: RunLimits
+
+
+class ContextAssembled(RunEvent):
+    """What the run knew when it began to think."""
+
+    wire = "ai.context.assembled"
+    memories: tuple[RecalledMemory, ...]
+    entity: Json
+    catalogue_sha256: str
+
+
+class RunTotals(Message):
+    """What a run used up to its end."""
+
+    steps: int
+    llm_calls: int
+    tool_calls: int
+    tokens_input: int
+    tokens_output: int
+    cost_micros: int
+
+
+class ExecutionCompleted(RunEvent):
+    """The run reached its end."""
+
+    wire = "ai.execution.completed"
+    agent_id: AgentId
+    result: str
+    actions_taken: tuple[ActionTaken, ...]
+    tokens_used: int
+    totals: RunTotals
+    duration_ms: int
+
+
+class ExecutionFailed(RunEvent):
+    """The run can't go on."""
+
+    wire = "ai.execution.failed"
+    agent_id: AgentId
+    reason: FailureReason
+    error: str
+    actions_taken: tuple[ActionTaken, ...]
+    tokens_used: int
+    totals: RunTotals
+    duration_ms: int
+
+
+class ExecutionCancelled(RunEvent):
+    """Somebody ended the run."""
+
+    wire = "ai.execution.cancelled"
+    agent_id: AgentId
+    reason: str
+    cancelled_by: str
+    actions_taken: tuple[ActionTaken, ...]
+    tokens_used: int
+    totals: RunTotals
+    duration_ms: int
+
+
+class ExecutionTimedOut(RunEvent):
+    """The run's time was over."""
+
+    wire = "ai.execution.timed_out"
+    agent_id: AgentId
+    timeout_seconds: int
+    actions_taken: tuple[ActionTaken, ...]
+    tokens_used: int
+    totals: RunTotals
+    duration_ms: int
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+class StepObserved(RunEvent):
+    """The model is asked. The outcomes of `calls` are new for it; the log holds the rest of the prompt.
+
+    `final`: the last question, without tools. `prompt_sha256` is over the whole prompt, see executions.prompt.
+    """
+
+    wire = "ai.step.observed"
+    step: int
+    summary: str
+    calls: tuple[CallId, ...]
+    final: bool
+    prompt_sha256: str
+
+
+class PlannedCall(Message):
+    """A tool call of a step: our id, the model's name for it, and the arguments, which stand only here."""
+
+    call_id: CallId
+    model_call_id: str
+    tool: str
+    arguments: JsonObject
+
+
+class StepThought(RunEvent):
+    """The model's reply, and what it cost."""
+
+    wire = "ai.step.thought"
+    step: int
+    reply_id: str
+    provider: str
+    model: str
+    text: str
+    calls: tuple[PlannedCall, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    cost_micros: int
+    currency: str
+    price_version: str | None
+    latency_ms: int
+
+
+class StepModelFailed(RunEvent):
+    """A model call was given up."""
+
+    wire = "ai.step.model_failed"
+    step: int
+    reply_id: str
+    provider: str
+    model: str
+    reason: str
+    message: str
+    usage: Usage | None
+    cost_micros: int
+    currency: str
+    price_version: str | None
+
+
+class UsageMetered(RunEvent):
+    """A reply that was paid for but came second or too late."""
+
+    wire = "ai.usage.metered"
+    step: int
+    reply_id: str
+    provider: str
+    model: str
+    reason: Literal["second", "late", "internal"]
+    usage: Usage
+    cost_micros: int
+    currency: str
+    price_version: str | None
+
+
+# --- tools and approvals --------------------------------------------------------------------------------------------
+
+
+class ToolRequested(RunEvent):
+    """A call may be made. `call_sha256` is over tool, version, arguments and site."""
+
+    wire = "ai.tool.requested"
+    step: int
+    call_id: CallId
+    tool: str
+    tool_version: str
+    call_sha256: str
+    idempotency_key: str
+
+
+class ToolStarted(RunEvent):
+    """Only `runner` may begin this call, which can't be repeated."""
+
+    wire = "ai.tool.started"
+    call_id: CallId
+    tool: str
+    runner: str
+
+
+class ToolCompleted(RunEvent):
+    """A tool answered; `full_bytes` and `full_sha256` are set where the output was cut."""
+
+    wire = "ai.tool.completed"
+    step: int
+    call_id: CallId
+    tool: str
+    output: Json
+    full_bytes: int | None
+    full_sha256: str | None
+    duration_ms: int
+
+
+class ToolFailed(RunEvent):
+    """A tool gave an error."""
+
+    wire = "ai.tool.failed"
+    step: int
+    call_id: CallId
+    tool: str
+    error: str
+    output: Json
+    duration_ms: int
+
+
+class ToolDenied(RunEvent):
+    """A call was refused and never made."""
+
+    wire = "ai.tool.denied"
+    step: int
+    call_id: CallId
+    tool: str
+    reason: DenialReason
+    message: str
+
+
+class ToolInDoubt(RunEvent):
+    """A call was begun, its end is unknown and it can't be repeated: a person decides."""
+
+    wire = "ai.tool.in_doubt"
+    call_id: CallId
+    tool: str
+    runner: str
+
+
+class ApprovalRequested(RunEvent):
+    """A risky call waits for a person."""
+
+    wire = "ai.approval.requested"
+    approval_id: ApprovalId
+    agent_id: AgentId
+    step: int
+    call_id: CallId
+    action_type: str
+    action_description: str
+    risk_level: RiskLevel
+    risk_explanation: str
+    call_sha256: str
+    expires_at_ms: int
+
+
+class ApprovalResolved(RunEvent):
+    """A person answered."""
+
+    wire = "ai.approval.resolved"
+    approval_id: ApprovalId
+    call_id: CallId
+    approved: bool
+    resolved_by: str
+    note: str
+
+
+class ApprovalExpired(RunEvent):
+    """Nobody answered in time."""
+
+    wire = "ai.approval.expired"
+    approval_id: ApprovalId
+    call_id: CallId
+
+
+# --- other ----------------------------------------------------------------------------------------------------------
+
+
+class CommandRejected(Event):
+    """A command was understood and refused; the envelope's causation id names it."""
+
+    wire = "ai.command.rejected"
+    command: str
+    reason: str
+    message: str
+    execution_id: str | None = Field(default=None)
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.wire: event
+    for event in (
+        AgentCreated,
+        AgentUpdated,
+        AgentDeleted,
+        AgentActivated,
+        AgentDeactivated,
+        TriggerSkipped,
+        CatalogueRecorded,
+        ExecutionStarted,
+        ContextAssembled,
+        ExecutionCompleted,
+        ExecutionFailed,
+        ExecutionCancelled,
+        ExecutionTimedOut,
+        StepObserved,
+        StepThought,
+        StepModelFailed,
+        UsageMetered,
+        ToolRequested,
+        ToolStarted,
+        ToolCompleted,
+        ToolFailed,
+        ToolDenied,
+        ToolInDoubt,
+        ApprovalRequested,
+        ApprovalResolved,
+        ApprovalExpired,
+        CommandRejected,
+    )
+}

@@ -1,0 +1,111 @@
+"""The hash chain of a stream, and the one rule of what counts.
+
+A record counts if its sequence is its stream's next and its chain continues the last one that counted. All
+else, a rival's copy or a rival's different decision, is ignored by every reader alike. The chain is over stored
+bytes, so checking it needs no schema: sha256 over the length-prefixed previous chain (32 zero bytes before
+the first), the key, every header but `ce_chain` in sorted order, and the value. A length is 4 bytes, big-endian;
+an absent key or value has the length 0xffffffff and no bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from streams.log import Headers, Record
+
+CHAIN = "ce_chain"
+SEQUENCE = "ce_sequence"
+GENESIS = b"\x00" * 32
+
+_ABSENT = b"\xff\xff\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last record of a stream that counted: its sequence, and its chain (32 bytes)."""
+
+    sequence: int = 0
+    chain: bytes = GENESIS
+
+
+NO_HEAD = Head()
+
+Verdict = Literal["counts", "behind", "ahead", "fork"]
+
+
+def link(previous: bytes, key: bytes | None, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bytes:
+    """Return the chain (32 bytes) of a record that follows `previous`; a `ce_chain` among `headers` is left out."""
+    parts = [b"\x00\x00\x00\x20", previous]
+    _put(parts, key)
+    for name, content in sorted(headers):
+        if name != CHAIN:
+            _put(parts, name.encode())
+            _put(parts, content)
+    _put(parts, value)
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _put(parts: list[bytes], raw: bytes | None) -> None:
+    if raw is None:
+        parts.append(_ABSENT)
+    else:
+        parts.append(len(raw).to_bytes(4, "big"))
+        parts.append(raw)
+
+
+def stamp(headers: Headers) -> tuple[int, bytes] | None:
+    """Return (sequence, chain) as a record's headers claim them; None where they are missing or malformed."""
+    sequence = chain = None
+    for name, content in headers:
+        if name == SEQUENCE:
+            sequence = content
+        elif name == CHAIN:
+            chain = content
+    if sequence is None or chain is None or len(chain) != 64 or not sequence.isdigit():
+        return None
+    try:
+        return int(sequence), bytes.fromhex(chain.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def judge(head: Head, record: Record) -> tuple[Verdict, Head]:
+    """Return what `record` is to a stream with this head, and the stream's head after it."""
+    claimed = stamp(record.headers)
+    if claimed is None:
+        return "fork", head
+    sequence, chain = claimed
+    if sequence != head.sequence + 1:
+        return ("behind" if sequence <= head.sequence else "ahead"), head
+    if link(head.chain, record.key, record.headers, record.value) != chain:
+        return "fork", head
+    return "counts", Head(sequence, chain)
+
+
+class Heads:
+    """The heads of one partition's streams: what every reader of `ai.events` keeps, to know what counts."""
+
+    def __init__(self, heads: Mapping[bytes, Head] | None = None) -> None:
+        """Start from the heads of the offset at which reading begins: none at offset 0."""
+        self._heads: dict[bytes, Head] = dict(heads or {})
+        self.ignored = 0
+
+    def admit(self, record: Record) -> bool:
+        """Whether `record` counts; if so, its stream's head moves on. A record without a key is no stream's."""
+        if record.key is None:
+            return False
+        verdict, head = judge(self._heads.get(record.key, NO_HEAD), record)
+        if verdict != "counts":
+            self.ignored += 1
+            return False
+        self._heads[record.key] = head
+        return True
+
+    def get(self, key: bytes) -> Head:
+        """Return the head of a stream; that of an empty one where there is none."""
+        return self._heads.get(key, NO_HEAD)
+
+    def as_dict(self) -> dict[bytes, Head]:
+        """Return a copy of all heads."""
+        return dict(self._heads)
