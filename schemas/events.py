@@ -114,12 +114,15 @@ class RunLimits(Message):
     timeout_seconds: int
 
 
+ActionStatus = Literal["completed", "failed", "denied", "in_doubt", "open"]
+
+
 class ActionTaken(Message):
     """One tool call of a run, and how it ended."""
 
     call_id: CallId
     tool: str
-    status: Literal["completed", "failed", "denied", "in_doubt", "open"]
+    status: ActionStatus
 
 
 class ExecutionStarted(RunEvent):

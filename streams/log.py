@@ -75,6 +75,10 @@ class Member(Protocol):
         """Return the next records of one held partition; empty after `timeout_s`, or when it is not held."""
         ...
 
+    async def poll_any(self, *, max_records: int = 500, timeout_s: float = 0.5) -> Sequence[Record]:
+        """Return the next records of any held partition that was sought; empty after `timeout_s` without any."""
+        ...
+
     def seek(self, partition: int, offset: int) -> None:
         """Go on reading `partition` at `offset`."""
         ...
@@ -84,7 +88,14 @@ class Member(Protocol):
         ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the group how far was read. For lag tools only: nothing here starts from it. Best effort."""
+        """Tell the group the next offset to read of each partition. Best effort: it may be lost, never run ahead."""
+        ...
+
+    async def committed(self, partition: int) -> int | None:
+        """Return what the group was last told of `partition`; None if nothing.
+
+        Only for readers whose work may be done twice: the owner of a state starts from its state.
+        """
         ...
 
 

@@ -1,0 +1,43 @@
+"""An agent as its stream knows it: configuration, activity, what it admitted, what it handled."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from processors.runtime.ledger import HOUR_MS, Ledger
+from schemas.agents import AgentConfig
+from schemas.catalogue import Catalogue
+from schemas.ids import AgentId, SiteId
+
+DAY_MS = 24 * HOUR_MS
+CATALOGUES_KEPT = 8  # newest catalogues a stream knows besides those that a live run refers to
+
+
+@dataclass(slots=True)
+class Agent:
+    """The state of one agent. `decide` only reads it; `evolve` assigns to it in place.
+
+    In place, since a copy of it for each event costs more than the decision. `configs` has the current version
+    and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
+    """
+
+    id: AgentId
+    site_id: SiteId
+    exists: bool = False
+    active: bool = False
+    version: int = 0
+    configs: dict[int, AgentConfig] = field(default_factory=dict)
+    catalogues: dict[str, Catalogue] = field(default_factory=dict)
+    triggers: Ledger = field(default_factory=Ledger)
+    replies: Ledger = field(default_factory=Ledger)
+    hour: deque[int] = field(default_factory=deque)
+    day: deque[int] = field(default_factory=deque)
+
+    @property
+    def config(self) -> AgentConfig:
+        """The configuration in force; ask only where the agent has existed."""
+        return self.configs[self.version]
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The newest catalogue of tools and prices; an empty one before the first."""
+        return next(reversed(self.catalogues.values()), Catalogue())

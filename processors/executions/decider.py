@@ -1,0 +1,193 @@
+"""The ReAct loop of a run: observe, think, act, until it completes, fails, is cancelled or times out.
+
+`decide` is pure and `evolve` only assigns. A decision that ends a run first puts every begun call without a
+result in doubt; a late real result settles such a call, also after the end.
+"""
+
+from processors.agents.decider import rejected
+from processors.agents.state import Agent
+from processors.executions.acting import on_approval, on_doubt_resolved, on_expiry, on_result
+from processors.executions.endings import cancelled, timed_out
+from processors.executions.prompt import assistant_message, outcome_text, tool_message
+from processors.executions.state import WAITS_FOR_A_PERSON, Call, Run
+from processors.executions.thinking import on_context, on_model_failure, on_thought
+from schemas.commands import (
+    CancelExecution,
+    DoubtTool,
+    ExpireApproval,
+    RecordContext,
+    RecordModelFailure,
+    RecordThought,
+    RecordToolResult,
+    ResolveApproval,
+    ResolveDoubt,
+    RunCommand,
+    StartTool,
+    TimeOutExecution,
+)
+from schemas.events import (
+    ApprovalRequested,
+    ContextAssembled,
+    Event,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionStarted,
+    ExecutionTimedOut,
+    StepModelFailed,
+    StepObserved,
+    StepThought,
+    ToolCompleted,
+    ToolDenied,
+    ToolFailed,
+    ToolInDoubt,
+    ToolRequested,
+    ToolStarted,
+)
+from schemas.ids import SiteId
+
+
+def decide(agent: Agent, run: Run, command: RunCommand, actor: str, at_ms: int) -> list[Event]:
+    """Return the new facts; none if `command` was already handled or comes too late to matter."""
+    match command:
+        case RecordThought():
+            return on_thought(agent, run, command, at_ms)
+        case RecordToolResult():
+            return on_result(agent, run, command)
+        case RecordContext():
+            return on_context(agent, run, command, at_ms)
+        case StartTool():
+            return _start_tool(run, command)
+        case DoubtTool():
+            return _doubt_tool(run, command)
+        case RecordModelFailure():
+            return on_model_failure(run, command, at_ms)
+        case CancelExecution(reason=reason):
+            if run.ended:
+                return [rejected(command, "ended", f"the run is {run.status} already", run.id)]
+            return cancelled(run, reason, actor, at_ms)
+        case TimeOutExecution():
+            due = not run.ended and run.paused_at_ms is None and at_ms >= run.deadline_ms
+            return timed_out(run, at_ms) if due else []
+        case ResolveDoubt():
+            return on_doubt_resolved(agent, run, command)
+        case ResolveApproval():
+            return on_approval(run, command, actor, at_ms)
+        case ExpireApproval():
+            return on_expiry(run, command, actor, at_ms)
+
+
+def begin(event: ExecutionStarted, site_id: SiteId, correlation_id: str, at_ms: int) -> Run:
+    """Return the run that `event` starts."""
+    return Run(
+        id=event.execution_id,
+        agent_id=event.agent_id,
+        site_id=site_id,
+        agent_version=event.agent_version,
+        trigger=event.trigger,
+        limits=event.limits,
+        correlation_id=correlation_id,
+        started_at_ms=at_ms,
+        deadline_ms=at_ms + event.limits.timeout_seconds * 1000,
+    )
+
+
+def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
+    """Assign what `event` says to `run`."""
+    match event:
+        case StepObserved():
+            for call_id in event.calls:
+                call = run.calls[call_id]
+                run.transcript.append(tool_message(call.model_call_id, call.outcome))
+            run.status, run.step, run.final = "thinking", event.step, event.final
+        case StepThought():
+            _spend(run, event)
+            run.status = "acting"
+            run.transcript.append(assistant_message(event.text, event.calls))
+            for planned in event.calls:
+                tool = run.catalogue.tool(planned.tool)
+                run.calls[planned.call_id] = Call(
+                    id=planned.call_id,
+                    model_call_id=planned.model_call_id,
+                    tool=planned.tool,
+                    arguments=planned.arguments,
+                    step=event.step,
+                    idempotent=tool is None or tool.idempotent,
+                )
+        case ContextAssembled():
+            run.memories, run.entity = event.memories, event.entity
+            run.catalogue_sha256 = event.catalogue_sha256
+            run.catalogue = agent.catalogues[event.catalogue_sha256]
+        case StepModelFailed():
+            _spend(run, event)
+        case ExecutionCompleted():
+            run.status = "completed"
+        case ExecutionFailed():
+            run.status = "failed"
+        case ExecutionCancelled():
+            run.status = "cancelled"
+        case ExecutionTimedOut():
+            run.status = "timed_out"
+        case _:
+            _evolve_call(run, event, at_ms)
+
+
+def _evolve_call(run: Run, event: Event, at_ms: int) -> None:
+    match event:
+        case ToolRequested():
+            call = run.calls[event.call_id]
+            call.status, call.sha256 = "requested", event.call_sha256
+            run.tool_calls += 1
+        case ToolCompleted():
+            call = run.calls[event.call_id]
+            call.status, call.outcome = "completed", outcome_text(event.output, None)
+        case ToolFailed():
+            call = run.calls[event.call_id]
+            call.status, call.outcome = "failed", outcome_text(event.output, event.error)
+        case ToolDenied():
+            call = run.calls[event.call_id]
+            call.status, call.outcome = "denied", outcome_text(None, event.message)
+        case ToolStarted():
+            call = run.calls[event.call_id]
+            call.status, call.runner = "started", event.runner
+        case ToolInDoubt():
+            run.calls[event.call_id].status = "in_doubt"
+        case ApprovalRequested():
+            call = run.calls[event.call_id]
+            call.status, call.sha256 = "approval", event.call_sha256
+            call.approval_id, call.expires_at_ms = event.approval_id, event.expires_at_ms
+        case _:
+            return
+    _stand_still(run, at_ms)
+
+
+def _stand_still(run: Run, at_ms: int) -> None:
+    """The run's time stands still while a person is awaited, and the deadline moves by as much."""
+    awaited = any(call.status in WAITS_FOR_A_PERSON for call in run.calls.values())
+    if awaited and run.paused_at_ms is None:
+        run.paused_at_ms = at_ms
+    elif not awaited and run.paused_at_ms is not None:
+        run.deadline_ms += at_ms - run.paused_at_ms
+        run.paused_at_ms = None
+
+
+def _spend(run: Run, event: StepThought | StepModelFailed) -> None:
+    run.llm_calls += 1
+    run.cost_micros += event.cost_micros
+    if event.usage is not None:
+        run.tokens_input += event.usage.input_tokens
+        run.tokens_output += event.usage.output_tokens
+
+
+def _start_tool(run: Run, command: StartTool) -> list[Event]:
+    call = run.calls.get(command.call_id)
+    if call is None or run.ended or call.status != "requested" or call.idempotent:
+        return []
+    return [ToolStarted(execution_id=run.id, call_id=call.id, tool=call.tool, runner=command.runner)]
+
+
+def _doubt_tool(run: Run, command: DoubtTool) -> list[Event]:
+    call = run.calls.get(command.call_id)
+    if call is None or call.status != "started" or call.runner != command.runner:
+        return []
+    return [ToolInDoubt(execution_id=run.id, call_id=call.id, tool=call.tool, runner=command.runner)]

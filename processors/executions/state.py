@@ -1,0 +1,107 @@
+"""A run as its stream knows it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schemas.catalogue import Catalogue
+from schemas.chat import ChatMessage
+from schemas.commands import RecalledMemory
+from schemas.events import ActionStatus, RunLimits, RunTotals
+from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
+from schemas.message import Json, JsonObject
+from schemas.module_events import Trigger
+
+Status = Literal["assembling", "thinking", "acting", "completed", "failed", "cancelled", "timed_out"]
+CallStatus = Literal["planned", "approval", "requested", "started", "completed", "failed", "denied", "in_doubt"]
+
+ENDED: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "timed_out"})
+SETTLED: frozenset[CallStatus] = frozenset({"completed", "failed", "denied"})
+WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled."""
+
+    id: CallId
+    model_call_id: str
+    tool: str
+    arguments: JsonObject
+    step: int
+    status: CallStatus = "planned"
+    idempotent: bool = True
+    sha256: str = ""
+    runner: str | None = None
+    approval_id: ApprovalId | None = None
+    expires_at_ms: int = 0
+    outcome: str = ""
+
+    @property
+    def ended_as(self) -> ActionStatus:
+        """How the call ended, if its run ends now: a begun one without a result is in doubt."""
+        match self.status:
+            case "completed" | "failed" | "denied" | "in_doubt":
+                return self.status
+            case "started":
+                return "in_doubt"
+            case "planned" | "approval" | "requested":
+                return "open"
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one run. `decide` only reads it; `evolve` assigns to it in place (see processors.agents.state).
+
+    `transcript` is the prompt without its first two messages, which follow from the agent's version and the
+    context. The deadline moves while a person is awaited: `paused_at_ms` is since when.
+    """
+
+    id: ExecutionId
+    agent_id: AgentId
+    site_id: SiteId
+    agent_version: int
+    trigger: Trigger
+    limits: RunLimits
+    correlation_id: str
+    started_at_ms: int
+    deadline_ms: int
+    status: Status = "assembling"
+    step: int = 0
+    final: bool = False
+    paused_at_ms: int | None = None
+    catalogue_sha256: str = ""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    memories: tuple[RecalledMemory, ...] = ()
+    entity: Json = None
+    transcript: list[ChatMessage] = field(default_factory=list)
+    calls: dict[CallId, Call] = field(default_factory=dict)
+    llm_calls: int = 0
+    tool_calls: int = 0
+    tokens_input: int = 0
+    tokens_output: int = 0
+    cost_micros: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has its terminal event."""
+        return self.status in ENDED
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a call was begun of which nobody knows the end: its late result is still welcome."""
+        return any(call.status == "in_doubt" for call in self.calls.values())
+
+    def open_calls(self) -> list[Call]:
+        """Return the calls of the present step that are not settled."""
+        return [call for call in self.calls.values() if call.step == self.step and call.status not in SETTLED]
+
+    def totals(self) -> RunTotals:
+        """Return what the run used so far."""
+        return RunTotals(
+            steps=self.step,
+            llm_calls=self.llm_calls,
+            tool_calls=self.tool_calls,
+            tokens_input=self.tokens_input,
+            tokens_output=self.tokens_output,
+            cost_micros=self.cost_micros,
+        )

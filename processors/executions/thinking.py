@@ -1,0 +1,151 @@
+"""What follows from what a run knows, and from what its model says."""
+
+from processors.agents.decider import rejected
+from processors.agents.state import Agent
+from processors.executions.endings import completed, failed
+from processors.executions.facts import denied, observed, prompt_so_far, requested
+from processors.executions.metering import metered, price_of
+from processors.executions.policy import Denial, call_sha256, check
+from processors.executions.prompt import assistant_message, first_messages, outcome_text, tool_message
+from processors.executions.risk import APPROVAL_MS, assess, describe
+from processors.executions.state import Run
+from schemas.catalogue import ToolDefinition
+from schemas.commands import RecordContext, RecordModelFailure, RecordThought
+from schemas.events import (
+    ApprovalRequested,
+    CatalogueRecorded,
+    ContextAssembled,
+    Event,
+    PlannedCall,
+    StepModelFailed,
+    StepThought,
+)
+from schemas.ids import CallId, approval_id_of, call_id_of
+
+
+def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> list[Event]:
+    """The run knows what it needs: its first question can be asked."""
+    if run.status != "assembling":
+        return []
+    sha256, catalogue = command.catalogue_sha256, agent.catalogues.get(command.catalogue_sha256)
+    events: list[Event] = []
+    if catalogue is None:
+        catalogue = command.catalogue
+        if catalogue is None or catalogue.sha256 != sha256:
+            return [
+                rejected(command, "unknown_catalogue", "the catalogue's body is missing or another", run.id),
+                *failed(run, "internal", "the tools in force could not be read", at_ms),
+            ]
+        events.append(CatalogueRecorded(sha256=sha256, catalogue=catalogue))
+    events.append(
+        ContextAssembled(execution_id=run.id, memories=command.memories, entity=command.entity, catalogue_sha256=sha256)
+    )
+    head = first_messages(agent.configs[run.agent_version], run.trigger, command.memories, command.entity)
+    summary = f"woken by {run.trigger.event_type or run.trigger.type}"
+    events.append(observed(agent, run, catalogue, list(head), (), summary))
+    return events
+
+
+def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> list[Event]:
+    """The model replied: it is paid for once, and counts if it answers the question that is open."""
+    if run.status != "thinking" or command.step != run.step:
+        return [metered(run.catalogue, command, "late" if run.ended else "second")]
+    planned = tuple(
+        PlannedCall(
+            call_id=call_id_of(at_ms, run.id, run.step, position),
+            model_call_id=call.id,
+            tool=call.name,
+            arguments=call.arguments,
+        )
+        for position, call in enumerate(command.tool_calls)
+    )
+    cost, currency, price_version = price_of(run.catalogue, command.provider, command.model, command.usage)
+    thought = StepThought(
+        execution_id=run.id,
+        step=run.step,
+        reply_id=command.reply_id,
+        provider=command.provider,
+        model=command.model,
+        text=command.text,
+        calls=planned,
+        finish_reason=command.finish_reason,
+        usage=command.usage,
+        cost_micros=cost,
+        currency=currency,
+        price_version=price_version,
+        latency_ms=command.latency_ms,
+    )
+    if command.finish_reason == "content_filter":
+        return [thought, *failed(run, "content_filter", "the model's provider filtered its answer", at_ms, thought)]
+    if run.final:
+        said = command.text or "the model gave no final answer"
+        return [thought, *failed(run, "max_steps_reached", said, at_ms, thought)]
+    if not planned:
+        return [thought, *completed(run, command.text, at_ms, thought)]
+    return [thought, *_plan(agent, run, planned, thought, at_ms)]
+
+
+def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: StepThought, at_ms: int) -> list[Event]:
+    events: list[Event] = []
+    outcomes: dict[CallId, str] = {}
+    for position, call in enumerate(planned):
+        verdict: ToolDefinition | Denial
+        if position >= run.limits.max_tool_calls_per_step:
+            limit = run.limits.max_tool_calls_per_step
+            verdict = Denial("too_many_calls", f"At most {limit} tool calls a step: ask for this one again.")
+        else:
+            verdict = check(agent.config, run.catalogue, call, call.tool)
+        if isinstance(verdict, Denial):
+            outcomes[call.call_id] = outcome_text(None, verdict.message)
+            events.append(denied(run, call.call_id, call.tool, verdict))
+        else:
+            events.append(_permitted(run, call, verdict, at_ms))
+    if len(outcomes) < len(planned):
+        return events
+    prompt = [*prompt_so_far(agent, run), assistant_message(thought.text, planned)]
+    prompt += (tool_message(call.model_call_id, outcomes[call.call_id]) for call in planned)
+    return [*events, observed(agent, run, run.catalogue, prompt, tuple(outcomes), "every call was refused")]
+
+
+def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Event:
+    risk = assess(tool, call.arguments)
+    sha256 = call_sha256(tool, call, run.site_id)
+    if not risk.gated:
+        return requested(run, call.call_id, tool.name, tool.version, sha256)
+    return ApprovalRequested(
+        execution_id=run.id,
+        approval_id=approval_id_of(at_ms, call.call_id),
+        agent_id=run.agent_id,
+        step=run.step,
+        call_id=call.call_id,
+        action_type=tool.name,
+        action_description=describe(tool, call.arguments),
+        risk_level=risk.level,
+        risk_explanation=risk.explanation,
+        call_sha256=sha256,
+        expires_at_ms=at_ms + APPROVAL_MS,
+    )
+
+
+def on_model_failure(run: Run, command: RecordModelFailure, at_ms: int) -> list[Event]:
+    """A model call was given up: the run fails."""
+    if run.status != "thinking" or command.step != run.step:
+        if command.usage is None:
+            return []
+        return [metered(run.catalogue, command, "late" if run.ended else "second")]
+    cost, currency, price_version = price_of(run.catalogue, command.provider, command.model, command.usage)
+    failure = StepModelFailed(
+        execution_id=run.id,
+        step=run.step,
+        reply_id=command.reply_id,
+        provider=command.provider,
+        model=command.model,
+        reason=command.reason,
+        message=command.message,
+        usage=command.usage,
+        cost_micros=cost,
+        currency=currency,
+        price_version=price_version,
+    )
+    said = f"the model {command.model!r} did not answer: {command.reason}"
+    return [failure, *failed(run, "model_failed", said, at_ms, failure)]

@@ -1,0 +1,85 @@
+"""What a run waits for, as a function of its state alone.
+
+The owner of a partition compares this with the tasks it runs: it starts what is missing and cancels what is no
+longer awaited. After a restart the same state gives the same answer.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from processors.executions.state import Run
+from schemas.ids import ApprovalId, CallId, ExecutionId
+
+
+@dataclass(frozen=True, slots=True)
+class AssembleContext:
+    """Look up what the run should know."""
+
+    execution_id: ExecutionId
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Ask the model for a step's thought."""
+
+    execution_id: ExecutionId
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Make a call that may be repeated: the other side honours its idempotency key."""
+
+    execution_id: ExecutionId
+    call_id: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class AskToStart:
+    """Ask for the right to make a call that can't be repeated."""
+
+    execution_id: ExecutionId
+    call_id: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class CallToolOnce:
+    """Make a call that can't be repeated, if `runner` is this process; else say that it is in doubt."""
+
+    execution_id: ExecutionId
+    call_id: CallId
+    runner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Send a command at `due_ms` (Unix time), again and again until it is no longer awaited."""
+
+    kind: Literal["timeout", "expiry"]
+    execution_id: ExecutionId
+    due_ms: int
+    approval_id: ApprovalId | None = None
+
+
+Effect = AssembleContext | CallModel | CallTool | AskToStart | CallToolOnce | Timer
+
+
+def awaiting(run: Run) -> tuple[Effect, ...]:
+    """Return everything that `run` waits for."""
+    if run.ended:
+        return ()
+    effects: list[Effect] = []
+    if run.status == "assembling":
+        effects.append(AssembleContext(run.id))
+    elif run.status == "thinking":
+        effects.append(CallModel(run.id, run.step))
+    if run.paused_at_ms is None:
+        effects.append(Timer("timeout", run.id, run.deadline_ms))
+    for call in run.calls.values():
+        if call.status == "requested":
+            effects.append(CallTool(run.id, call.id) if call.idempotent else AskToStart(run.id, call.id))
+        elif call.status == "started":
+            effects.append(CallToolOnce(run.id, call.id, call.runner or ""))
+        elif call.status == "approval":
+            effects.append(Timer("expiry", run.id, call.expires_at_ms, call.approval_id))
+    return tuple(effects)

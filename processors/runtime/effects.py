@@ -1,0 +1,312 @@
+"""Runs what a partition's runs wait for, and tells the log what came of it.
+
+A task counts as running until its effect is no longer awaited, also after its result was sent: nothing is begun
+twice because an answer is slow to come back through the log.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from processors.agents.state import Agent
+from processors.executions.context import ContextPort
+from processors.executions.policy import visible_tools
+from processors.executions.prompt import messages_of
+from processors.executions.state import Run
+from processors.models.call import call_model
+from processors.models.port import ModelPort, ModelReply, ModelRequest
+from processors.runtime.awaiting import (
+    AskToStart,
+    AssembleContext,
+    CallModel,
+    CallTool,
+    CallToolOnce,
+    Effect,
+    Timer,
+)
+from processors.tools.port import ToolPort, ToolRequest
+from schemas.commands import (
+    ERROR_CHARS,
+    DoubtTool,
+    ExpireApproval,
+    RecordContext,
+    RecordModelFailure,
+    RecordThought,
+    RecordToolResult,
+    RunCommand,
+    StartTool,
+    TimeOutExecution,
+)
+from schemas.envelope import EVENT_LIMIT_BYTES
+from schemas.errors import AppendError, DramacError, ModelError, UnavailableError
+from schemas.ids import CallId, CommandId, ExecutionId, random_id
+from streams.log import Draft, Log
+from streams.records import Asked, encode_command
+from streams.topics import COMMANDS
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 10.0
+ACTOR = "system:worker"
+
+
+@dataclass(slots=True)
+class Process:
+    """What all partitions of one process share. `runner` names this process, anew at each start.
+
+    `begun` has every call that can't be repeated and was begun here: none is begun twice, and none is cancelled
+    when its partition moves or restores. It outlives every partition's state.
+    """
+
+    log: Log
+    models: ModelPort
+    tools: ToolPort
+    context: ContextPort
+    runner: str = field(default_factory=lambda: f"runner-{random_id()}")
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    begun: dict[CallId, asyncio.Task[None]] = field(default_factory=dict)
+
+
+Handle = asyncio.Task[None] | asyncio.TimerHandle
+
+
+class Effects:
+    """The effects under way for one partition."""
+
+    def __init__(self, process: Process, partition: int, holds: Callable[[], bool]) -> None:
+        """Start nothing yet. `holds` says whether this process still holds the partition."""
+        self._process = process
+        self._partition = partition
+        self._holds = holds
+        self._running: dict[ExecutionId, dict[Effect, Handle]] = {}
+
+    def reconcile(self, agent: Agent, run_id: ExecutionId, run: Run | None, wanted: tuple[Effect, ...]) -> None:
+        """Start what is `wanted` and missing; cancel what is no longer wanted."""
+        running = self._running.get(run_id)
+        if running is None:
+            if not wanted or run is None:
+                return
+            running = self._running[run_id] = {}
+        for effect in [effect for effect in running if effect not in wanted]:
+            self._cancel(effect, running.pop(effect))
+        if run is not None:
+            for effect in wanted:
+                if effect not in running:
+                    running[effect] = self._start(agent, run, effect)
+        if not running:
+            del self._running[run_id]
+
+    def drop(self) -> None:
+        """Cancel everything but calls that were begun and can't be repeated: those tell their result."""
+        for running in self._running.values():
+            for effect, handle in running.items():
+                self._cancel(effect, handle)
+        self._running.clear()
+
+    def __len__(self) -> int:
+        return sum(len(running) for running in self._running.values())
+
+    def _cancel(self, effect: Effect, handle: Handle) -> None:
+        if isinstance(effect, CallToolOnce) and effect.call_id in self._process.begun:
+            return
+        handle.cancel()
+
+    def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
+        match effect:
+            case CallModel():
+                return self._task(self._call_model(agent, run, self._model_request(agent, run)))
+            case CallTool(call_id=call_id):
+                return self._task(self._call_tool(run, self._tool_request(run, call_id)))
+            case AssembleContext():
+                return self._task(self._assemble(agent, run))
+            case AskToStart(call_id=call_id):
+                asked = StartTool(execution_id=run.id, call_id=call_id, runner=self._process.runner)
+                return self._task(self._tell(run, asked))
+            case CallToolOnce():
+                return self._start_once(run, effect)
+            case Timer():
+                return self._arm(run, effect)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    # --- context, model, tools --------------------------------------------------------------------------------------
+
+    async def _assemble(self, agent: Agent, run: Run) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            await self._until_held()
+            try:
+                context = await self._process.context.assemble(run, agent.configs[run.agent_version])
+                break
+            except UnavailableError as error:
+                logger.warning("context is not to be had: %s", error, extra={"execution_id": run.id})
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, LAST_RETRY_S)
+        sha256 = context.catalogue.sha256
+        await self._tell(
+            run,
+            RecordContext(
+                execution_id=run.id,
+                memories=context.memories,
+                entity=context.entity,
+                catalogue_sha256=sha256,
+                catalogue=None if sha256 in agent.catalogues else context.catalogue,
+            ),
+        )
+
+    def _model_request(self, agent: Agent, run: Run) -> ModelRequest:
+        config = agent.configs[run.agent_version]
+        return ModelRequest(
+            site_id=run.site_id,
+            agent_id=run.agent_id,
+            execution_id=run.id,
+            step=run.step,
+            provider=config.llm_provider,
+            model=config.llm_model,
+            messages=messages_of(config, run),
+            tools=() if run.final else visible_tools(config, run.catalogue),
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+        )
+
+    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest) -> None:
+        await self._until_held()
+        try:
+            reply = await call_model(self._process.models, request)
+        except ModelError as error:
+            await self._tell(run, _model_failure(request, error.reason, str(error), None))
+            return
+        except Exception:
+            logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
+            await self._tell(run, _model_failure(request, "internal", "the adapter failed", None))
+            return
+        thought = _thought(request, reply)
+        if len(thought.encode()) > EVENT_LIMIT_BYTES:
+            await self._tell(run, _model_failure(request, "reply_too_large", "the reply is too large", reply))
+            return
+        await self._tell(run, thought)
+
+    def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
+        call = run.calls[call_id]
+        tool = run.catalogue.tool(call.tool)
+        if tool is None:
+            raise DramacError(f"the tool {call.tool!r} is not in the catalogue of its run")
+        return ToolRequest(
+            call_id=call.id,
+            tool=tool,
+            arguments=call.arguments,
+            site_id=run.site_id,
+            agent_id=run.agent_id,
+            execution_id=run.id,
+            correlation_id=run.correlation_id,
+            depth=run.trigger.depth,
+        )
+
+    async def _call_tool(self, run: Run, request: ToolRequest) -> None:
+        await self._until_held()
+        begun_s = time.perf_counter()
+        try:
+            result = await self._process.tools.call(request)
+            output, error = result.output, result.error
+            full_bytes, full_sha256 = result.full_bytes, result.full_sha256
+        except Exception:
+            logger.exception("a tool port failed", extra={"execution_id": run.id, "call_id": request.call_id})
+            output, error, full_bytes, full_sha256 = None, "the tool failed for an internal reason", None, None
+        await self._tell(
+            run,
+            RecordToolResult(
+                execution_id=run.id,
+                call_id=request.call_id,
+                output=output,
+                error=None if error is None else error[:ERROR_CHARS],
+                full_bytes=full_bytes,
+                full_sha256=full_sha256,
+                duration_ms=int((time.perf_counter() - begun_s) * 1000),
+            ),
+        )
+
+    def _start_once(self, run: Run, effect: CallToolOnce) -> asyncio.Task[None]:
+        process = self._process
+        if effect.runner != process.runner:
+            doubt = DoubtTool(execution_id=run.id, call_id=effect.call_id, runner=effect.runner)
+            return self._task(self._tell(run, doubt))
+        if effect.call_id not in process.begun:
+            process.begun[effect.call_id] = self._task(self._call_tool(run, self._tool_request(run, effect.call_id)))
+        return process.begun[effect.call_id]
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def _arm(self, run: Run, timer: Timer) -> asyncio.Task[None]:
+        return self._task(self._ring(run, timer))
+
+    async def _ring(self, run: Run, timer: Timer) -> None:
+        await asyncio.sleep(max(0.0, (timer.due_ms - self._process.now_ms()) / 1000))
+        retry_s = FIRST_RETRY_S
+        while True:  # again until no longer awaited: the log's clock may be behind ours
+            await self._until_held()
+            if timer.kind == "timeout":
+                await self._tell(run, TimeOutExecution(execution_id=run.id))
+            elif timer.approval_id is not None:
+                await self._tell(run, ExpireApproval(execution_id=run.id, approval_id=timer.approval_id))
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    async def _until_held(self) -> None:
+        """Wait while the partition is elsewhere: that saves calls; what counts does not depend on it."""
+        while not self._holds():
+            await asyncio.sleep(FIRST_RETRY_S)
+
+    async def _tell(self, run: Run, command: RunCommand) -> None:
+        """Send a command until it is acknowledged; so it may stand in the log twice."""
+        draft = encode_command(
+            Asked(CommandId(random_id()), run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
+        )
+        await send_until_acknowledged(self._process.log, draft, self._partition)
+
+
+async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None) -> None:
+    """Send a command again and again until the log has it."""
+    retry_s = FIRST_RETRY_S
+    while True:
+        try:
+            await log.send(COMMANDS, draft, partition=partition)
+            return
+        except (AppendError, UnavailableError) as error:
+            logger.warning("a command was not acknowledged, it is sent again: %s", error)
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+
+def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
+    return RecordThought(
+        execution_id=request.execution_id,
+        step=request.step,
+        reply_id=reply.reply_id,
+        provider=reply.provider,
+        model=reply.model,
+        text=reply.text,
+        tool_calls=reply.tool_calls,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        latency_ms=reply.latency_ms,
+    )
+
+
+def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:
+    return RecordModelFailure(
+        execution_id=request.execution_id,
+        step=request.step,
+        reply_id=reply.reply_id if reply is not None else random_id(),
+        provider=reply.provider if reply is not None else request.provider,
+        model=reply.model if reply is not None else request.model,
+        reason=reason[:100],
+        message=message[:ERROR_CHARS],
+        usage=reply.usage if reply is not None else None,
+    )

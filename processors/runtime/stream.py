@@ -1,0 +1,162 @@
+"""One stream: an agent and its runs, decided and folded together, in one order.
+
+`decide` is pure: the same stream, command and time give the same events on every owner and every replay.
+"""
+
+from dataclasses import dataclass, field
+
+from processors.agents import decider as agents
+from processors.agents.state import DAY_MS, Agent
+from processors.executions import decider as executions
+from processors.executions.endings import cancelled, failed
+from processors.executions.metering import metered
+from processors.executions.state import Run
+from processors.runtime.ledger import fingerprint
+from schemas.commands import (
+    ActivateAgent,
+    CreateAgent,
+    DeactivateAgent,
+    DeleteAgent,
+    RecordModelFailure,
+    RecordThought,
+    StartExecution,
+    UpdateAgent,
+)
+from schemas.envelope import CommandEnvelope, is_person
+from schemas.events import (
+    AgentDeleted,
+    Event,
+    ExecutionStarted,
+    RunEvent,
+    StepModelFailed,
+    StepThought,
+    UsageMetered,
+)
+from schemas.ids import AgentId, ExecutionId, SiteId
+from streams.chain import NO_HEAD, Head
+
+REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
+
+
+@dataclass(slots=True)
+class Stream:
+    """The state of one stream. `head` is its last record that counted, `cause` the offset of that one's command.
+
+    `runs` holds the live ones, and ended ones with a call in doubt.
+    """
+
+    agent: Agent
+    head: Head = NO_HEAD
+    at_ms: int = 0
+    cause: int = -1
+    runs: dict[ExecutionId, Run] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, agent_id: AgentId, site_id: SiteId) -> "Stream":
+        """Return the stream of an agent of whom nothing is said yet."""
+        return cls(Agent(agent_id, site_id))
+
+    @property
+    def known(self) -> bool:
+        """Whether the agent was ever created."""
+        return self.agent.version > 0
+
+    def live_runs(self) -> int:
+        """Return how many runs have no terminal event yet."""
+        return sum(not run.ended for run in self.runs.values())
+
+
+def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
+    """Return the new facts. A person's command always gives one, if only a rejection: somebody waits for it."""
+    events = _decide(stream, envelope, at_ms)
+    if not events and is_person(envelope.actor):
+        return [agents.rejected(envelope.command, "nothing_to_do", "that was done before, or can't be done now")]
+    return events
+
+
+def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
+    agent, command = stream.agent, envelope.command
+    match command:
+        case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
+            if not agent.exists and not isinstance(command, CreateAgent):
+                return _of_the_deleted(stream, envelope)
+            events = agents.decide(agent, command, stream.live_runs(), at_ms)
+            if isinstance(command, DeleteAgent):
+                for run in stream.runs.values():
+                    if not run.ended:
+                        events = [*cancelled(run, "the agent was deleted", envelope.actor, at_ms), *events]
+            return events
+    if isinstance(command, RecordThought | RecordModelFailure) and _was_handled(agent, command, at_ms):
+        return []
+    found = stream.runs.get(command.execution_id)
+    if found is not None:
+        return executions.decide(agent, found, command, envelope.actor, at_ms)
+    if isinstance(command, RecordThought | RecordModelFailure) and command.usage is not None:
+        return [metered(agent.catalogue, command, "late")]
+    if is_person(envelope.actor):
+        return [agents.rejected(command, "not_found", "there is no such live run", command.execution_id)]
+    return []
+
+
+def _of_the_deleted(stream: Stream, envelope: CommandEnvelope) -> list[Event]:
+    command = envelope.command
+    if isinstance(command, StartExecution):
+        print_ = fingerprint(command.trigger.source, command.trigger.id)
+        if stream.agent.triggers.remembers(print_, envelope.at_ms):
+            return []
+        return [agents.skipped(command, "inactive", "the agent was deleted")]
+    return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
+
+
+def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
+    return agent.replies.remembers(fingerprint(reply.reply_id), at_ms)
+
+
+def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
+    """Return what stands in the log for a command on which `decide`, `evolve` or `awaiting` failed.
+
+    It takes no other path through the deciders, so that nothing can stop the partition.
+    """
+    command = envelope.command
+    said = "this release could not decide the command: see the worker's log"
+    if isinstance(command, StartExecution):
+        if stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
+            return []
+        return [agents.skipped(command, "internal", said)]
+    execution_id: ExecutionId | None = getattr(command, "execution_id", None)
+    events: list[Event] = [agents.rejected(command, "internal", said, execution_id)]
+    is_reply = isinstance(command, RecordThought | RecordModelFailure)
+    if is_reply and command.usage is not None and not _was_handled(stream.agent, command, at_ms):
+        events.append(metered(stream.agent.catalogue, command, "internal"))
+    run = stream.runs.get(execution_id) if execution_id is not None else None
+    if run is not None and not run.ended:
+        events += failed(run, "internal", said, at_ms)
+    return events
+
+
+def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> None:
+    """Assign what `event` says to `stream`; its place in the chain is the caller's to assign."""
+    agent = stream.agent
+    stream.at_ms = at_ms
+    if isinstance(event, StepThought | StepModelFailed | UsageMetered):
+        agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
+    if isinstance(event, ExecutionStarted):
+        agents.evolve(agent, event, at_ms)
+        stream.runs[event.execution_id] = executions.begin(event, agent.site_id, correlation_id, at_ms)
+        return
+    if not isinstance(event, RunEvent):
+        agents.evolve(agent, event, at_ms)
+        if not isinstance(event, AgentDeleted):
+            _forget_unused(stream)
+        return
+    run = stream.runs.get(event.execution_id)
+    if run is None:
+        return
+    executions.evolve(agent, run, event, at_ms)
+    if run.ended and not run.unsettled:
+        del stream.runs[event.execution_id]
+
+
+def _forget_unused(stream: Stream) -> None:
+    runs = stream.runs.values()
+    agents.forget_unused(stream.agent, {run.agent_version for run in runs}, {run.catalogue_sha256 for run in runs})

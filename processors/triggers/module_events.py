@@ -1,0 +1,56 @@
+"""A module's CloudEvent as a trigger."""
+
+from streams.cloudevents import CloudEvent, from_record
+
+from schemas.errors import DecodeError
+from schemas.ids import SiteId, parse_site_id
+from schemas.module_events import Trigger
+from streams.log import Record
+
+TRIGGER_LIMIT_BYTES = 192 * 1024  # a trigger goes into a command and an event of 256 KiB with its envelope and more
+
+# Extensions that our own modules set on what an agent caused, and any module may set.
+SITE = "siteid"
+CORRELATION = "correlationid"
+CAUSING_AGENT = "agentid"
+DEPTH = "causationdepth"
+
+
+def read_module_event(record: Record, now_ms: int) -> tuple[SiteId, str, Trigger]:
+    """Return the site, the correlation id and the trigger of a record of `module.events`.
+
+    Raises:
+        DecodeError: it is no event that could wake an agent, and why.
+    """
+    size = len(record.value or b"")
+    if size > TRIGGER_LIMIT_BYTES:
+        raise DecodeError(f"an event that wakes agents may have {TRIGGER_LIMIT_BYTES} bytes, this one has {size}")
+    event = from_record(record, now=record.at_ms or now_ms)
+    return _site_of(event), str(event.extensions.get(CORRELATION) or event.id), _trigger_of(event, record)
+
+
+def _site_of(event: CloudEvent) -> SiteId:
+    try:
+        return parse_site_id(str(event.extensions.get(SITE, "")))
+    except ValueError as error:
+        raise DecodeError(f"the extension {SITE!r} must name the event's site: {error}") from None
+
+
+def _trigger_of(event: CloudEvent, record: Record) -> Trigger:
+    depth = str(event.extensions.get(DEPTH, "0"))
+    if not depth.isdecimal() or len(depth) > 6:
+        raise DecodeError(f"the extension {DEPTH!r} must be a whole number, not {depth[:20]!r}")
+    if isinstance(event.data, bytes):
+        raise DecodeError(f"an event that wakes agents must carry JSON, not {event.datacontenttype!r}")
+    caused_by = event.extensions.get(CAUSING_AGENT)
+    return Trigger(
+        type="event",
+        source=event.source,
+        id=event.id,
+        event_type=event.type,
+        time_ms=max(0, event.time_ms if event.time_ms is not None else record.at_ms),
+        data=event.data,
+        subject=event.subject,
+        depth=int(depth),
+        caused_by=None if caused_by is None else str(caused_by),
+    )

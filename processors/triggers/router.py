@@ -1,0 +1,109 @@
+"""From `module.events` to `ai.commands`: each event to every agent that listens for it, at least once.
+
+Sending twice is harmless: an agent's stream remembers what it was told. The group's committed offset is where
+reading goes on, and moves only after every command of a batch is acknowledged.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from pydantic import ValidationError
+from streams.dead_letters import send_dead_letter
+
+from processors.runtime.effects import send_until_acknowledged
+from processors.triggers.directory import Directory, ends_of
+from processors.triggers.module_events import read_module_event
+from schemas.commands import StartExecution
+from schemas.errors import DecodeError
+from schemas.ids import AgentId, CommandId, SiteId, timed_id
+from schemas.module_events import Trigger
+from streams.log import Draft, Log, Member, Reader, Record
+from streams.records import Asked, encode_command
+from streams.topics import EVENTS, is_genesis
+
+logger = logging.getLogger(__name__)
+
+GROUP = "dramac-router"
+BATCH_EVENTS = 500
+IDLE_S = 0.5
+
+
+class Router:
+    """Routes the events of one topic of the platform's modules."""
+
+    def __init__(self, log: Log, topic: str, now_ms: Callable[[], int]) -> None:
+        """Route nothing yet."""
+        self._log = log
+        self._topic = topic
+        self._now_ms = now_ms
+        self._held: set[int] = set()
+        self._unsought: set[int] = set()
+        self._changed = asyncio.Event()
+        self.routed = 0
+        self.unmatched = 0
+        self.dead_letters = 0
+
+    async def run(self) -> None:
+        """Route until cancelled."""
+        directory = Directory.empty(await self._log.partitions(EVENTS))
+        async with self._log.reader(EVENTS, directory.positions) as tail:
+            await directory.read_to(tail, await ends_of(self._log))
+            async with self._log.member(self._topic, f"{GROUP}-{self._topic}", self._rebalanced) as member:
+                while True:
+                    await self._round(member, directory, tail)
+
+    async def _rebalanced(self, revoked: frozenset[int], assigned: frozenset[int]) -> None:
+        self._held = (self._held - revoked) | assigned
+        self._unsought |= assigned
+        self._changed.set()
+
+    async def _round(self, member: Member, directory: Directory, tail: Reader) -> None:
+        if not self._held:
+            self._changed.clear()
+            await self._changed.wait()
+        for partition in sorted(self._unsought & self._held):
+            committed = await member.committed(partition)
+            start = (await self._log.bounds(self._topic, partition)).start
+            member.seek(partition, start if committed is None else max(committed, start))
+        self._unsought.clear()
+        records = await member.poll_any(max_records=BATCH_EVENTS, timeout_s=IDLE_S)
+        if not records:
+            return
+        # Whoever was activated before one of these events was published stands before this end.
+        await directory.read_to(tail, await ends_of(self._log))
+        drafts = await self._drafts(records, directory)
+        await asyncio.gather(*(send_until_acknowledged(self._log, draft) for draft in drafts))
+        await member.commit({record.partition: record.offset + 1 for record in records})
+
+    async def _drafts(self, records: Sequence[Record], directory: Directory) -> list[Draft]:
+        drafts: list[Draft] = []
+        for record in records:
+            if is_genesis(record):
+                continue
+            try:
+                site_id, correlation_id, trigger = read_module_event(record, self._now_ms())
+                woken = directory.listening(site_id, trigger.event_type or "")
+                drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
+            except (DecodeError, ValidationError) as error:
+                self.dead_letters += 1
+                await send_dead_letter(self._log, record, str(error))
+                continue
+            self.routed += len(woken)
+            self.unmatched += not woken
+        return drafts
+
+
+def start_command(site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger) -> Draft:
+    """Return the command that asks an agent to start a run for `trigger`."""
+    command_id = CommandId(timed_id(trigger.time_ms, "start", agent_id, trigger.source, trigger.id))
+    asked = Asked(
+        command_id,
+        site_id,
+        agent_id,
+        f"module:{trigger.source}"[:200],
+        correlation_id,
+        StartExecution(trigger=trigger),
+        source="/router",
+    )
+    return encode_command(asked)
