@@ -32,7 +32,11 @@ class NotFoundError(DramacError):
 
 
 class RefusedError(DramacError):
-    """A command was understood and refused; the reason is on the log."""
+    """A command was understood and refused; `reason` is the word for programs, and both are on the log."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class UnavailableError(DramacError):

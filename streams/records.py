@@ -221,7 +221,7 @@ def _constants(schema: type[Event]) -> tuple[bytes, bytes]:
 def _text_headers(record: Record) -> dict[str, str]:
     headers: Headers = record.headers
     try:
-        return {name: value.decode() for name, value in headers if value is not None}
+        return {name: value.decode() for name, value in headers}
     except UnicodeDecodeError:
         raise DecodeError("a header is not UTF-8") from None
 

@@ -47,7 +47,9 @@ from schemas.events import (
 from schemas.ids import SiteId
 
 
-def decide(agent: Agent, run: Run, command: RunCommand, actor: str, at_ms: int) -> list[Event]:
+def decide(  # noqa: C901 - one case a command
+    agent: Agent, run: Run, command: RunCommand, actor: str, at_ms: int
+) -> list[Event]:
     """Return the new facts; none if `command` was already handled or comes too late to matter."""
     match command:
         case RecordThought():

@@ -49,6 +49,8 @@ from streams.topics import COMMANDS
 
 logger = logging.getLogger(__name__)
 
+THOUGHT_LIMIT_BYTES = EVENT_LIMIT_BYTES - 16 * 1024  # its event also has ids, a price and more
+SHALLOW_BRACKETS = 64  # so few can't be nested too deeply for any reader
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
 ACTOR = "system:worker"
@@ -186,10 +188,8 @@ class Effects:
             await self._tell(run, _model_failure(request, "internal", "the adapter failed", None))
             return
         thought = _thought(request, reply)
-        if len(thought.encode()) > EVENT_LIMIT_BYTES:
-            await self._tell(run, _model_failure(request, "reply_too_large", "the reply is too large", reply))
-            return
-        await self._tell(run, thought)
+        fault = _unreadable(thought)
+        await self._tell(run, thought if fault is None else _model_failure(request, *fault, reply))
 
     def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
         call = run.calls[call_id]
@@ -260,7 +260,7 @@ class Effects:
 
     async def _until_held(self) -> None:
         """Wait while the partition is elsewhere: that saves calls; what counts does not depend on it."""
-        while not self._holds():
+        while not self._holds():  # noqa: ASYNC110 - who holds it is the group's to say, and it tells by polling
             await asyncio.sleep(FIRST_RETRY_S)
 
     async def _tell(self, run: Run, command: RunCommand) -> None:
@@ -277,11 +277,12 @@ async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None 
     while True:
         try:
             await log.send(COMMANDS, draft, partition=partition)
-            return
         except (AppendError, UnavailableError) as error:
             logger.warning("a command was not acknowledged, it is sent again: %s", error)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
+        else:
+            return
 
 
 def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
@@ -297,6 +298,19 @@ def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
         usage=reply.usage,
         latency_ms=reply.latency_ms,
     )
+
+
+def _unreadable(thought: RecordThought) -> tuple[str, str] | None:
+    """Return why the log could not take a thought, in a word and a sentence: its usage is metered all the same."""
+    try:
+        encoded = thought.encode()
+        if len(encoded) > THOUGHT_LIMIT_BYTES:
+            return "reply_too_large", f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed"
+        if encoded.count(b"{") + encoded.count(b"[") > SHALLOW_BRACKETS:
+            RecordThought.model_validate_json(encoded)  # what is nested too deeply is written but not read
+    except ValueError as error:
+        return "invalid_reply", f"the reply can't be stored: {type(error).__name__}"
+    return None
 
 
 def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:

@@ -125,9 +125,9 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
         return [agents.skipped(command, "internal", said)]
     execution_id: ExecutionId | None = getattr(command, "execution_id", None)
     events: list[Event] = [agents.rejected(command, "internal", said, execution_id)]
-    is_reply = isinstance(command, RecordThought | RecordModelFailure)
-    if is_reply and command.usage is not None and not _was_handled(stream.agent, command, at_ms):
-        events.append(metered(stream.agent.catalogue, command, "internal"))
+    if isinstance(command, RecordThought | RecordModelFailure):
+        unpaid = command.usage is not None and not _was_handled(stream.agent, command, at_ms)
+        events += [metered(stream.agent.catalogue, command, "internal")] if unpaid else []
     run = stream.runs.get(execution_id) if execution_id is not None else None
     if run is not None and not run.ended:
         events += failed(run, "internal", said, at_ms)

@@ -97,13 +97,5 @@ class Router:
 def start_command(site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger) -> Draft:
     """Return the command that asks an agent to start a run for `trigger`."""
     command_id = CommandId(timed_id(trigger.time_ms, "start", agent_id, trigger.source, trigger.id))
-    asked = Asked(
-        command_id,
-        site_id,
-        agent_id,
-        f"module:{trigger.source}"[:200],
-        correlation_id,
-        StartExecution(trigger=trigger),
-        source="/router",
-    )
-    return encode_command(asked)
+    actor, command = f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
+    return encode_command(Asked(command_id, site_id, agent_id, actor, correlation_id, command, source="/router"))

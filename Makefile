@@ -1,0 +1,41 @@
+# Everything a fresh machine needs is Python >= 3.11 and make: the rest is installed into .venv here.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check fmt lock clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## see an agent work, on a real Kafka and a real Postgres; no Docker, no keys
+	@$(BIN)/dramac demo
+
+dev: $(STAMP) ## run everything here until Ctrl-C
+	@$(BIN)/dramac dev
+
+test: $(STAMP) ## all tests, in memory and against real servers
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## mend format and lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## pin every dependency, with hashes, for every platform
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --all-extras \
+	    --python-version 3.11 pyproject.toml -o requirements.lock
+
+clean: ## remove what was installed here; data of the embedded stack stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" sh infra/install.sh $(VENV)
+	@touch $@

@@ -1,0 +1,151 @@
+"""`dramac agents`: what agents there are, and changing them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.agent_files import activate_agent, apply_agent, read_agent
+from infra.asking import ask
+from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.settings import Settings
+from infra.wiring import endpoints_of, open_log, open_pool
+from projections.queries.agents import AgentRow, find_agent, list_agents
+from schemas.agents import AgentConfig
+from schemas.commands import ActivateAgent, AgentCommand, DeactivateAgent, DeleteAgent
+from schemas.errors import NotFoundError
+from schemas.ids import agent_id_of
+
+app = typer.Typer(no_args_is_help=True)
+
+Files = Annotated[list[Path], typer.Argument(help="YAML files, each with one agent.")]
+Slug = Annotated[str, typer.Argument(help="The agent's slug or id.")]
+
+
+@app.command("apply")
+def apply(
+    files: Files,
+    activate: Annotated[bool, typer.Option("--activate", help="And let its triggers start runs.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create agents, or bring them to what the files say."""
+
+    async def work(settings: Settings) -> None:
+        configs = [read_agent(path) for path in files]  # all of them, before anything is changed
+        async with open_log(settings, await endpoints_of(settings)) as log:
+            done = []
+            for config in configs:
+                agent_id, applied = await apply_agent(log, settings.site_id, settings.user, config)
+                active = activate and await activate_agent(log, settings.site_id, settings.user, agent_id)
+                done.append({"slug": config.slug, "id": agent_id, "applied": applied, "activated": active})
+                if not as_json:
+                    out().print(f"{config.slug}: {applied}{', activated' if active else ''}")
+                    _warn(config)
+            if as_json:
+                print_json(done)
+
+    run(work)
+
+
+@app.command("list")
+def list_(as_json: JsonFlag = False) -> None:
+    """List the site's agents."""
+
+    async def work(settings: Settings) -> None:
+        async with open_pool(await endpoints_of(settings), size=1) as pool:
+            rows = await list_agents(pool, settings.site_id)
+        if as_json:
+            print_json([row.as_json() for row in rows])
+            return
+        shown = table("slug", "name", "type", "version", "active", "runs", "completed", "failed", "last run")
+        for row in rows:
+            shown.add_row(
+                row.slug,
+                row.name,
+                row.agent_type,
+                str(row.agent_version),
+                "yes" if row.is_active else "no",
+                str(row.total_runs),
+                str(row.successful_runs),
+                str(row.failed_runs),
+                f"{row.last_run_at:%Y-%m-%d %H:%M:%S}" if row.last_run_at else "",
+            )
+        out().print(shown if rows else "no agents yet: dramac agents apply FILE.yaml")
+
+    run(work)
+
+
+@app.command("show")
+def show(agent: Slug, as_json: JsonFlag = False) -> None:
+    """Show one agent with its configuration."""
+
+    async def work(settings: Settings) -> None:
+        async with open_pool(await endpoints_of(settings), size=1) as pool:
+            row = await find_agent(pool, settings.site_id, agent)
+        if row is None:
+            raise no_such_agent(agent)
+        if as_json:
+            print_json(row.as_json())
+        else:
+            _print(row)
+
+    run(work)
+
+
+@app.command("activate")
+def activate(agent: Slug, as_json: JsonFlag = False) -> None:
+    """Let an agent's triggers start runs."""
+    _change(agent, ActivateAgent(), "active", as_json)
+
+
+@app.command("deactivate")
+def deactivate(agent: Slug, as_json: JsonFlag = False) -> None:
+    """Start no more runs; what runs may finish."""
+    _change(agent, DeactivateAgent(), "not active", as_json)
+
+
+@app.command("delete")
+def delete(agent: Slug, as_json: JsonFlag = False) -> None:
+    """Delete an agent and cancel its runs; its history stays."""
+    _change(agent, DeleteAgent(), "deleted", as_json)
+
+
+def no_such_agent(agent: str) -> NotFoundError:
+    """Return the error for an agent that the site does not have."""
+    return NotFoundError(f"this site has no agent {agent!r}: see `dramac agents list`")
+
+
+def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None:
+    async def work(settings: Settings) -> None:
+        endpoints = await endpoints_of(settings)
+        async with open_pool(endpoints, size=1) as pool:
+            row = await find_agent(pool, settings.site_id, agent)
+        # What was created a moment ago may not be in the tables yet; its id follows from its slug.
+        agent_id = row.id if row is not None else agent_id_of(settings.site_id, agent)
+        if row is None and len(agent) > 63:
+            raise no_such_agent(agent)
+        async with open_log(settings, endpoints) as log:
+            answer = await ask(log, site_id=settings.site_id, agent_id=agent_id, user=settings.user, command=command)
+        if as_json:
+            print_json({"slug": agent, "id": agent_id, "events": [envelope.type for envelope in answer]})
+        else:
+            out().print(f"{agent}: {done}")
+
+    run(work)
+
+
+def _warn(config: AgentConfig) -> None:
+    if config.schedules:
+        told = ", ".join(config.schedules)
+        err().print(f"  note: schedules are stored but do not fire yet ({told})", style="yellow")
+
+
+def _print(row: AgentRow) -> None:
+    console = out()
+    console.print(f"[bold]{row.name}[/bold] ({row.slug}), {row.agent_type}, version {row.agent_version}")
+    console.print(f"id {row.id}, {'active' if row.is_active else 'not active'}, {row.total_runs} runs")
+    shown = table("field", "value")
+    for name, value in row.config.items():
+        if value not in (None, [], {}, ""):
+            shown.add_row(name, str(value))
+    console.print(shown)

@@ -1,0 +1,124 @@
+"""What every command of the CLI shares: how it runs, prints, and fails."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from infra.logs import configure_logging
+from infra.settings import Settings, load_settings
+from schemas.errors import ConfigurationError, DramacError, NotFoundError, RefusedError, UnavailableError
+from schemas.message import Json
+
+# Exit codes that mean something; 2 is also what a wrong command line gives.
+FAILED, USAGE, UNAVAILABLE, NOT_FOUND, REFUSED, INTERNAL, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
+
+
+def out() -> Console:
+    """Return the console for results; made when needed, so that tests and pipes get the stream of the moment."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Return the console for errors and progress."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    match error:
+        case ConfigurationError():
+            return USAGE
+        case UnavailableError():
+            return UNAVAILABLE
+        case NotFoundError():
+            return NOT_FOUND
+        case RefusedError():
+            return REFUSED
+        case DramacError():
+            return FAILED
+        case KeyboardInterrupt() | asyncio.CancelledError():
+            return INTERRUPTED
+        case _:
+            return INTERNAL
+
+
+def fail(error: BaseException, *, debug: bool = False) -> NoReturn:
+    """Say in one line what is wrong, and exit.
+
+    Raises:
+        typer.Exit: always.
+    """
+    code = exit_code(error)
+    if code == INTERRUPTED:
+        err().print("stopped")
+    elif code == INTERNAL:
+        if debug:
+            raise error
+        told = " ".join(str(error).split())[:300]
+        err().print(f"[red]error:[/red] {type(error).__name__}: {_plain(told)} (DRAMAC_DEBUG=1 shows more)")
+    else:
+        err().print(f"[red]error:[/red] {_plain(' '.join(str(error).split()))}")
+    raise typer.Exit(code) from None
+
+
+def run(work: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
+    """Run a command's coroutine; its return value is the exit code.
+
+    Raises:
+        typer.Exit: with the code that fits what happened; no traceback reaches a person.
+    """
+    debug = False
+    try:
+        settings = load_settings()
+        debug = settings.debug
+        configure_logging(settings.log_level)
+        code = uvloop.run(work(settings))
+    except (DramacError, KeyboardInterrupt, asyncio.CancelledError) as error:
+        fail(error)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing is left to say
+        raise typer.Exit(0) from None
+    except Exception as error:  # noqa: BLE001 - the outermost edge
+        fail(_only(error), debug=debug)
+    if code:
+        raise typer.Exit(code)
+
+
+def print_json(value: Json) -> None:
+    """Print a value as one JSON document."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.flush()
+
+
+def print_json_line(value: Json) -> None:
+    """Print a value as one line of JSON."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.flush()
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table."""
+    made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def _plain(text: str) -> str:
+    """Keep what stands in brackets from being read as markup."""
+    return text.replace("[", r"\[")
+
+
+def _only(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

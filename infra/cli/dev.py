@@ -1,0 +1,68 @@
+"""`dramac dev`: everything in the foreground until Ctrl-C."""
+
+import asyncio
+import contextlib
+import signal
+from typing import Annotated
+
+import typer
+
+from infra.cli.common import err, out, run
+from infra.cli.running import stack_of, working_house
+from infra.cli.timeline import line
+from infra.dev.progress import terminal_progress
+from infra.dev.stack import Endpoints
+from infra.settings import Settings
+from infra.wiring import House
+from streams.client import subscribe
+
+HINTS = """In another terminal:
+  dramac agents apply examples/agents/sdr.yaml --activate
+  dramac publish examples/events/contact_created.jsonl
+  dramac executions list
+Ctrl-C stops everything; the data stays in {data_dir}."""
+
+
+def dev(quiet: Annotated[bool, typer.Option("--quiet", help="Don't print events as they arrive.")] = False) -> None:
+    """Run Kafka, Postgres and all workers here until Ctrl-C."""
+
+    async def work(settings: Settings) -> None:
+        async with (
+            stack_of(settings, terminal_progress(err())) as endpoints,
+            working_house(settings, endpoints) as house,
+        ):
+            _greet(settings, endpoints)
+            await _until_stopped(house, quiet)
+
+    run(work)
+
+
+def _greet(settings: Settings, endpoints: Endpoints) -> None:
+    console = out()
+    console.print("[bold green]ready[/bold green]")
+    console.print(f"  Kafka     {endpoints.kafka}")
+    console.print(f"  Postgres  {endpoints.postgres}")
+    console.print(HINTS.format(data_dir=settings.data_dir), style="dim")
+
+
+async def _until_stopped(house: House, quiet: bool) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    printing = asyncio.create_task(_print_events(house)) if not quiet else None
+    await stopped.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)  # a second one ends it at once
+    err().print("stopping")
+    if printing is not None:
+        printing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await printing
+
+
+async def _print_events(house: House) -> None:
+    console = out()
+    async with subscribe(house.log, types="ai.*", start="latest") as events:
+        async for envelope in events:
+            console.print(line(envelope))

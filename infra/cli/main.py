@@ -1,0 +1,34 @@
+"""The command `dramac`: what there is to call, in the order in which one meets it."""
+
+import sys
+
+import typer
+
+from infra.cli import agents, demo, dev, doctor, events, executions, publish, topics, verify, worker
+
+app = typer.Typer(
+    name="dramac",
+    help="AI agents a business can trust: everything they do is an immutable event.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(dev.dev)
+app.command()(worker.worker)
+app.command()(publish.publish)
+app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
+app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel.")
+app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
+app.command()(verify.verify)
+app.add_typer(topics.app, name="topics", help="Kafka topics: create, check.")
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,26 @@
+"""What a run knows when it begins, as far as this release looks it up: tools and prices."""
+
+from collections.abc import Collection
+
+from infra.models.scripted import PROVIDER as SCRIPTED
+from processors.executions.context import Context
+from processors.executions.state import Run
+from processors.tools.registry import Registry
+from schemas.agents import AgentConfig
+from schemas.catalogue import Catalogue, Price
+
+SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
+
+
+class CatalogueContext:
+    """A `ContextPort` that knows which tools there are, and no memories yet."""
+
+    def __init__(self, registry: Registry, modules: Collection[str]) -> None:
+        """Offer the registry's tools, as far as they need only these `modules`."""
+        self._registry = registry
+        self._modules = modules
+
+    async def assemble(self, run: Run, config: AgentConfig) -> Context:
+        """Return the tools that the run's agent may see, and what models cost."""
+        tools = self._registry.visible(config.allowed_tools, config.denied_tools, self._modules)
+        return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))

@@ -1,0 +1,352 @@
+"""What each event changes in the tables. One handler an event; none reads a clock, a table or another event.
+
+So the rows follow from the log alone: sums add up, other values are set and never cleared, and wherever a batch
+ends, the rows are the same.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from projections.activity import ActivityRow, CatalogueRow
+from projections.batch import Batch
+from projections.executions import RunDelta
+from projections.facts import Fact, as_json
+from projections.steps import StepRow
+from projections.usage import ModelUsageDelta, UsageDelta
+from schemas import events as ev
+from schemas.errors import DecodeError
+
+Handler = Callable[[Batch, Fact, dict[str, Any]], None]
+
+
+def apply(batch: Batch, fact: Fact) -> None:
+    """Add what follows from `fact` to `batch`.
+
+    Raises:
+        DecodeError: its payload is not what its type says. The batch is spoilt then.
+    """
+    try:
+        HANDLERS[fact.wire](batch, fact, fact.data)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        raise DecodeError(f"a {fact.wire.decode()!r} has a wrong payload: {error!r}") from error
+
+
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+def _agent_created(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    agent = batch.agent(fact)
+    agent.config, agent.changes = as_json(data["config"]), None
+    agent.agent_version = data["agent_version"]
+    agent.is_active, agent.deleted, agent.deleted_at = False, False, None
+    _note(batch, fact, "created")
+
+
+def _agent_updated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    agent = batch.agent(fact)
+    agent.changes = as_json({**orjson.loads(agent.changes or "{}"), **data["changes"]})
+    agent.agent_version = data["agent_version"]
+    _note(batch, fact, "updated")
+
+
+def _agent_deleted(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    agent = batch.agent(fact)
+    agent.is_active, agent.deleted, agent.deleted_at = False, True, fact.at
+    _note(batch, fact, "deleted")
+
+
+def _agent_activated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.agent(fact).is_active = True
+    _note(batch, fact, "activated")
+
+
+def _agent_deactivated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.agent(fact).is_active = False
+    _note(batch, fact, "deactivated")
+
+
+def _trigger_skipped(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    _note(batch, fact, "trigger_skipped", data["reason"], data["message"])
+
+
+def _command_rejected(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    _note(batch, fact, "command_rejected", data["reason"], data["message"], data["execution_id"])
+
+
+def _catalogue_recorded(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    row = CatalogueRow(fact.site_id, fact.agent_id, data["sha256"], fact.at, as_json(data["catalogue"]) or "{}")
+    batch.catalogues.setdefault((row.site_id, row.agent_id, row.sha256), row)
+
+
+def _note(
+    batch: Batch,
+    fact: Fact,
+    kind: str,
+    reason: str | None = None,
+    message: str | None = None,
+    execution_id: str | None = None,
+) -> None:
+    batch.activity.append(
+        ActivityRow(
+            fact.site_id,
+            fact.agent_id,
+            fact.sequence,
+            fact.at,
+            kind,
+            reason,
+            message,
+            execution_id,
+            fact.header("ce_actor"),
+            fact.header("ce_causationid"),
+            fact.header("ce_correlationid"),
+            as_json(fact.data) or "{}",
+        )
+    )
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _execution_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run, trigger = batch.run(fact), data["trigger"]
+    run.agent_version = data["agent_version"]
+    run.trigger_type = data["trigger_type"]
+    run.trigger_event_type = trigger["event_type"]
+    run.trigger_source, run.trigger_id = trigger["source"], trigger["id"]
+    run.trigger_subject, run.trigger_depth = trigger["subject"], trigger["depth"]
+    run.trigger_data = as_json(trigger["data"])
+    run.limits = as_json(data["limits"])
+    stats = batch.stats_of(fact)
+    stats.total_runs += 1
+    stats.last_run_at = fact.at
+    batch.usage_of(fact).agent_runs += 1
+
+
+def _context_assembled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = batch.run(fact)
+    run.catalogue_sha256 = data["catalogue_sha256"]
+    run.initial_context = as_json({"memories": data["memories"], "entity": data["entity"]})
+
+
+def _end(batch: Batch, fact: Fact, data: dict[str, Any], outcome: str) -> RunDelta:
+    run = batch.run(fact)
+    run.outcome = outcome
+    run.completed_at = fact.at
+    run.duration_ms = data["duration_ms"]
+    run.actions_taken = as_json(data["actions_taken"])
+    return run
+
+
+def _execution_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    _end(batch, fact, data, "completed").result = data["result"]
+    stats = batch.stats_of(fact)
+    stats.successful_runs += 1
+    stats.response_ms_sum += data["duration_ms"]
+
+
+def _execution_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = _end(batch, fact, data, "failed")
+    run.error_reason, run.error = data["reason"], data["error"]
+    stats = batch.stats_of(fact)
+    stats.failed_runs += 1
+    stats.last_error = run.error or run.error_reason
+
+
+def _execution_cancelled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = _end(batch, fact, data, "cancelled")
+    run.error_reason, run.error, run.ended_by = "cancelled", data["reason"], data["cancelled_by"]
+    batch.stats_of(fact).cancelled_runs += 1
+
+
+def _execution_timed_out(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = _end(batch, fact, data, "timed_out")
+    run.error_reason, run.error = "timed_out", f"no end after {data['timeout_seconds']} s"
+    stats = batch.stats_of(fact)
+    stats.timed_out_runs += 1
+    stats.last_error = run.error
+
+
+# --- steps and usage ------------------------------------------------------------------------------------------------
+
+
+def _step_observed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run, step = batch.run(fact), data["step"]
+    run.current_step = max(run.current_step, step)
+    batch.steps.append(
+        StepRow(
+            fact.site_id,
+            run.id,
+            fact.sequence,
+            step,
+            "observe",
+            fact.at,
+            input_text=data["summary"],
+            prompt_sha256=data["prompt_sha256"],
+        )
+    )
+
+
+def _step_thought(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run, step, calls = batch.run(fact), data["step"], data["calls"]
+    row = _think(batch, fact, data)
+    if calls:
+        row.reasoning = data["text"]
+    else:
+        row.output_text = data["text"]
+    row.duration_ms, row.finish_reason = data["latency_ms"], data["finish_reason"]
+    run.current_step = max(run.current_step, step)
+    _meter(batch, fact, data)
+    for position, planned in enumerate(calls):
+        call = batch.call(fact, planned["call_id"], planned["tool"], "pending")
+        call.step_number, call.position = step, position
+        call.model_call_id = planned["model_call_id"]
+        call.input = as_json(planned["arguments"])
+
+
+def _step_model_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    _think(batch, fact, data).error = data["message"] or data["reason"]
+    if data["usage"] is None:
+        batch.usage_of(fact).unsettled_calls += 1
+    else:
+        _meter(batch, fact, data)
+
+
+def _usage_metered(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    _meter(batch, fact, data)
+
+
+def _think(batch: Batch, fact: Fact, data: dict[str, Any]) -> StepRow:
+    row = StepRow(fact.site_id, data["execution_id"], fact.sequence, data["step"], "think", fact.at)
+    row.provider, row.model = data["provider"], data["model"]
+    usage = data["usage"]
+    if usage is not None:
+        row.tokens_input, row.tokens_output = usage["input_tokens"], usage["output_tokens"]
+        row.tokens_cached = usage["cached_tokens"]
+        row.cost_micros, row.currency = data["cost_micros"], data["currency"]
+    batch.steps.append(row)
+    return row
+
+
+def _meter(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """Count one reply: in its run, in its agent's figures, and by day and model."""
+    usage, cost = data["usage"], data["cost_micros"]
+    tokens_in, tokens_out, cached = usage["input_tokens"], usage["output_tokens"], usage["cached_tokens"]
+    run, by_model = batch.run(fact), batch.model_usage_of(fact)
+    run.cost_micros += cost
+    run.currency = data["currency"]
+    by_model.cost_micros += cost
+    totals: tuple[RunDelta | ModelUsageDelta | UsageDelta, ...] = (run, by_model, batch.usage_of(fact))
+    for total in totals:
+        total.llm_calls += 1
+        total.tokens_input += tokens_in
+        total.tokens_output += tokens_out
+        total.tokens_cached += cached
+    batch.stats_of(fact).total_tokens_used += tokens_in + tokens_out
+
+
+# --- tools and approvals --------------------------------------------------------------------------------------------
+
+
+def _tool_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    call = batch.call(fact, data["call_id"], data["tool"], "running")
+    call.step_number = data["step"]
+    call.tool_version, call.call_sha256 = data["tool_version"], data["call_sha256"]
+    call.idempotency_key = data["idempotency_key"]
+    call.requested_at = fact.at
+    batch.run(fact).tool_calls += 1
+    batch.usage_of(fact).tool_calls += 1
+
+
+def _tool_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    batch.call(fact, data["call_id"], data["tool"], "running").runner = data["runner"]
+
+
+def _tool_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    call = batch.call(fact, data["call_id"], data["tool"], "completed")
+    call.step_number, call.output = data["step"], as_json(data["output"]) or call.output
+    call.full_bytes = data["full_bytes"] or call.full_bytes
+    call.full_sha256 = data["full_sha256"] or call.full_sha256
+    call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
+    batch.stats_of(fact).total_actions_taken += 1
+
+
+def _tool_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    call = batch.call(fact, data["call_id"], data["tool"], "failed")
+    call.step_number, call.error, call.output = data["step"], data["error"], as_json(data["output"]) or call.output
+    call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
+
+
+def _tool_denied(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    call = batch.call(fact, data["call_id"], data["tool"], "denied")
+    call.step_number, call.completed_at = data["step"], fact.at
+    call.error_reason, call.error = data["reason"], data["message"]
+
+
+def _tool_in_doubt(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    batch.call(fact, data["call_id"], data["tool"], "in_doubt").runner = data["runner"]
+
+
+def _approval_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact).pending_approvals += 1
+    approval = batch.approval(fact, "pending")
+    approval.step_number = data["step"]
+    approval.action_type, approval.action_description = data["action_type"], data["action_description"]
+    approval.risk_level, approval.risk_explanation = data["risk_level"], data["risk_explanation"]
+    approval.call_sha256 = data["call_sha256"]
+    approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
+    batch.usage_of(fact).approvals += 1
+
+
+def _approval_resolved(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact).pending_approvals -= 1
+    approval = batch.approval(fact, "approved" if data["approved"] else "denied")
+    approval.resolved_at, approval.resolved_by = fact.at, data["resolved_by"]
+    approval.resolution_note = data["note"]
+
+
+def _approval_expired(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact).pending_approvals -= 1
+    batch.approval(fact, "expired").resolved_at = fact.at
+
+
+HANDLERS: dict[bytes, Handler] = {
+    event.wire.encode(): handler
+    for event, handler in (
+        (ev.AgentCreated, _agent_created),
+        (ev.AgentUpdated, _agent_updated),
+        (ev.AgentDeleted, _agent_deleted),
+        (ev.AgentActivated, _agent_activated),
+        (ev.AgentDeactivated, _agent_deactivated),
+        (ev.TriggerSkipped, _trigger_skipped),
+        (ev.CatalogueRecorded, _catalogue_recorded),
+        (ev.ExecutionStarted, _execution_started),
+        (ev.ContextAssembled, _context_assembled),
+        (ev.ExecutionCompleted, _execution_completed),
+        (ev.ExecutionFailed, _execution_failed),
+        (ev.ExecutionCancelled, _execution_cancelled),
+        (ev.ExecutionTimedOut, _execution_timed_out),
+        (ev.StepObserved, _step_observed),
+        (ev.StepThought, _step_thought),
+        (ev.StepModelFailed, _step_model_failed),
+        (ev.UsageMetered, _usage_metered),
+        (ev.ToolRequested, _tool_requested),
+        (ev.ToolStarted, _tool_started),
+        (ev.ToolCompleted, _tool_completed),
+        (ev.ToolFailed, _tool_failed),
+        (ev.ToolDenied, _tool_denied),
+        (ev.ToolInDoubt, _tool_in_doubt),
+        (ev.ApprovalRequested, _approval_requested),
+        (ev.ApprovalResolved, _approval_resolved),
+        (ev.ApprovalExpired, _approval_expired),
+        (ev.CommandRejected, _command_rejected),
+    )
+}
