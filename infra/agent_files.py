@@ -72,7 +72,7 @@ async def apply_agent(log: Log, site_id: SiteId, user: str, config: AgentConfig)
                 raise
         else:
             return agent_id, done
-    raise AssertionError("an update is never refused because the agent exists")
+    raise RefusedError(f"the agent {config.slug!r} changed meanwhile: apply it again", reason="conflict")
 
 
 async def activate_agent(log: Log, site_id: SiteId, user: str, agent_id: AgentId) -> bool:

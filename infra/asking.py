@@ -1,8 +1,9 @@
 """Asking an agent's stream something and waiting for its answer: the way of the CLI, and later of the API."""
 
 import asyncio
-import time
 
+from projections.checkpoints import wait_for
+from projections.db import Pool
 from schemas.commands import AnyCommand
 from schemas.envelope import EventEnvelope
 from schemas.errors import RefusedError, UnavailableError
@@ -56,6 +57,11 @@ async def _answer(reader: Reader, command_id: bytes) -> list[EventEnvelope]:
     return found
 
 
-def now_ms() -> int:
-    """Return Unix time in ms: the clock of the edges."""
-    return time.time_ns() // 1_000_000
+async def until_visible(log: Log, pool: Pool, agent_id: AgentId, timeout_s: float = ANSWER_S) -> None:
+    """Wait until the tables show all that the agent's stream holds now: people read what they wrote.
+
+    Raises:
+        UnavailableError: they are behind; what was said is on the log all the same.
+    """
+    partition = partition_of(agent_id.encode(), await log.partitions(EVENTS))
+    await wait_for(pool, partition, (await log.bounds(EVENTS, partition)).end - 1, timeout_s)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from projections.db import Db, Uuid, statement
+from projections.db import Db, Pool, Uuid, statement
 from streams.chain import Head
 
 LOAD = """
@@ -40,3 +40,12 @@ async def load_heads(db: Db, partitions: Sequence[int]) -> dict[int, dict[bytes,
     for row in await db.fetch(LOAD, partitions):
         heads[row["partition"]][row["agent_id"].encode()] = Head(row["sequence"], row["chain"])
     return heads
+
+
+async def anchors(db: Db | Pool) -> dict[str, tuple[int, bytes]]:
+    """Return the sequence and chain at which each stream stood when it was last projected, by agent id.
+
+    A log that lost its tail, or a whole stream, no longer reaches them.
+    """
+    rows = await db.fetch("SELECT agent_id::text AS agent_id, sequence, chain FROM projections.stream_heads")
+    return {row["agent_id"]: (row["sequence"], row["chain"]) for row in rows}

@@ -10,6 +10,7 @@ an absent key or value has the length 0xffffffff and no bytes.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from streams.log import Headers, Record
@@ -36,22 +37,23 @@ Verdict = Literal["counts", "behind", "ahead", "fork"]
 
 def link(previous: bytes, key: bytes | None, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bytes:
     """Return the chain (32 bytes) of a record that follows `previous`; a `ce_chain` among `headers` is left out."""
-    parts = [b"\x00\x00\x00\x20", previous]
-    _put(parts, key)
+    parts = [b"\x00\x00\x00\x20", previous, _framed(key)]
     for name, content in sorted(headers):
         if name != CHAIN:
-            _put(parts, name.encode())
-            _put(parts, content)
-    _put(parts, value)
+            parts.append(_framed_name(name))
+            parts.append(len(content).to_bytes(4, "big"))
+            parts.append(content)
+    parts.append(_framed(value))
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def _put(parts: list[bytes], raw: bytes | None) -> None:
-    if raw is None:
-        parts.append(_ABSENT)
-    else:
-        parts.append(len(raw).to_bytes(4, "big"))
-        parts.append(raw)
+def _framed(raw: bytes | None) -> bytes:
+    return _ABSENT if raw is None else len(raw).to_bytes(4, "big") + raw
+
+
+@lru_cache(maxsize=256)  # a record has fifteen headers, and all records the same names
+def _framed_name(name: str) -> bytes:
+    return _framed(name.encode())
 
 
 def stamp(headers: Headers) -> tuple[int, bytes] | None:

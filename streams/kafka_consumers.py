@@ -191,9 +191,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         """
         return await self._poll(() if self._positions else None, max_records, timeout_s)
 
-    async def _poll(
-        self, tps: Sequence[TopicPartition] | None, max_records: int, timeout_s: float
-    ) -> Sequence[Record]:
+    async def _poll(self, tps: Sequence[TopicPartition] | None, max_records: int, timeout_s: float) -> Sequence[Record]:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

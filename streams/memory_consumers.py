@@ -50,7 +50,7 @@ class MemoryReader:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             changed = self._storage.changed(self._topic)
-            if records := self._take(max_records):
+            if records := _take(self._storage, self._topic, self._positions, tuple(self._positions), max_records):
                 return records
             if not await _wait(changed, deadline):
                 return ()
@@ -58,17 +58,6 @@ class MemoryReader:
     def seek(self, partition: int, offset: int) -> None:
         """Go on reading `partition` at `offset`."""
         self._positions[partition] = offset
-
-    def _take(self, max_records: int) -> list[Record]:
-        taken: list[Record] = []
-        for partition, offset in self._positions.items():
-            if (left := max_records - len(taken)) <= 0:
-                break
-            records = self._storage.read(self._topic, partition, offset, left)
-            if records:
-                self._positions[partition] = records[-1].offset + 1
-                taken += records
-        return taken
 
 
 class MemoryGroup:
@@ -143,6 +132,13 @@ class MemoryMember:
 
     async def poll(self, partition: int, *, max_records: int = 500, timeout_s: float = 0.5) -> Sequence[Record]:
         """Return the next records of one held partition; empty after `timeout_s`, or when it is not held."""
+        return await self._poll((partition,), max_records, timeout_s)
+
+    async def poll_any(self, *, max_records: int = 500, timeout_s: float = 0.5) -> Sequence[Record]:
+        """Return the next records of any held partition that was sought; empty after `timeout_s` without any."""
+        return await self._poll(None, max_records, timeout_s)
+
+    async def _poll(self, partitions: Sequence[int] | None, max_records: int, timeout_s: float) -> Sequence[Record]:
         await asyncio.sleep(0)
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -151,12 +147,9 @@ class MemoryMember:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             changed = self._storage.changed(self._group.topic)
-            offset = self._positions.get(partition)
-            if offset is not None:
-                records = self._storage.read(self._group.topic, partition, offset, max_records)
-                if records:
-                    self._positions[partition] = records[-1].offset + 1
-                    return records
+            wanted = tuple(self._positions) if partitions is None else partitions
+            if records := _take(self._storage, self._group.topic, self._positions, wanted, max_records):
+                return records
             if not await _wait(changed, deadline) or generation != self._generation:
                 return ()
 
@@ -171,8 +164,12 @@ class MemoryMember:
         return partition in self._held
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the group how far was read."""
-        self._group.commit(self, offsets)
+        """Tell the group the next offset to read of each held partition."""
+        self._group.commit(self, {p: offset for p, offset in offsets.items() if p in self._held})
+
+    async def committed(self, partition: int) -> int | None:
+        """Return what the group was last told of `partition`; None if nothing."""
+        return self._group.committed.get(partition)
 
     def close(self) -> None:
         """Hold nothing any more; nobody is told, since who leaves knows."""
@@ -199,6 +196,21 @@ class MemoryMember:
             await call()
         except Exception as error:  # noqa: BLE001 - the listener's error belongs to its owner: the next poll raises it
             self._failure = error
+
+
+def _take(
+    storage: Storage, topic: str, positions: dict[int, int], wanted: Sequence[int], max_records: int
+) -> list[Record]:
+    """Return what the wanted partitions hold from their positions on, and move these."""
+    taken: list[Record] = []
+    for partition in wanted:
+        offset, left = positions.get(partition), max_records - len(taken)
+        if offset is None or left <= 0:
+            continue
+        if records := storage.read(topic, partition, offset, left):
+            positions[partition] = records[-1].offset + 1
+            taken += records
+    return taken
 
 
 async def _wait(event: asyncio.Event, deadline: float) -> bool:

@@ -238,10 +238,12 @@ async def verify_log(
         while unread:
             records = await reader.poll(max_records=POLL_RECORDS)
             for record in records:
-                if (left := unread.get(record.partition)) is not None and record.offset < left[1]:
+                if (left := unread.get(record.partition)) is None:
+                    continue
+                if record.offset < left[1]:
                     fold.add(record)
-                    if record.offset + 1 == left[1]:
-                        del unread[record.partition]
+                if record.offset + 1 >= left[1]:
+                    del unread[record.partition]
             if records:
                 since = time.monotonic()
                 if progress is not None:

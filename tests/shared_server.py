@@ -20,11 +20,10 @@ async def shared_server(home: Path, make: Callable[[Path], Server]) -> AsyncIter
 
     Users hold a shared lock on a file, which the system frees if they die; the owner waits for all of them.
     """
-    home.mkdir(parents=True, exist_ok=True)
     address_file = home / "address"
     server: Server | None = None
-    with (home / "users.lock").open("w") as users:
-        with (home / "start.lock").open("w") as starting:
+    with _open(home / "users.lock") as users:
+        with _open(home / "start.lock") as starting:
             await _lock(starting, fcntl.LOCK_EX)
             await _lock(users, fcntl.LOCK_SH)
             if address_file.exists():
@@ -40,6 +39,11 @@ async def shared_server(home: Path, make: Callable[[Path], Server]) -> AsyncIter
                 await _lock(users, fcntl.LOCK_EX)
                 address_file.unlink()
                 await server.stop()
+
+
+def _open(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")
 
 
 async def _lock(file: IO[str], kind: int) -> None:

@@ -6,15 +6,13 @@ from typing import Annotated
 import typer
 
 from infra.agent_files import activate_agent, apply_agent, read_agent
-from infra.asking import ask
+from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
 from infra.settings import Settings
 from infra.wiring import endpoints_of, open_log, open_pool
-from projections.queries.agents import AgentRow, find_agent, list_agents
+from projections.queries.agents import Agent, get_agent, list_agents
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, AgentCommand, DeactivateAgent, DeleteAgent
-from schemas.errors import NotFoundError
-from schemas.ids import agent_id_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -32,11 +30,13 @@ def apply(
 
     async def work(settings: Settings) -> None:
         configs = [read_agent(path) for path in files]  # all of them, before anything is changed
-        async with open_log(settings, await endpoints_of(settings)) as log:
+        endpoints = await endpoints_of(settings)
+        async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             done = []
             for config in configs:
                 agent_id, applied = await apply_agent(log, settings.site_id, settings.user, config)
                 active = activate and await activate_agent(log, settings.site_id, settings.user, agent_id)
+                await until_visible(log, pool, agent_id)
                 done.append({"slug": config.slug, "id": agent_id, "applied": applied, "activated": active})
                 if not as_json:
                     out().print(f"{config.slug}: {applied}{', activated' if active else ''}")
@@ -55,7 +55,7 @@ def list_(as_json: JsonFlag = False) -> None:
         async with open_pool(await endpoints_of(settings), size=1) as pool:
             rows = await list_agents(pool, settings.site_id)
         if as_json:
-            print_json([row.as_json() for row in rows])
+            print_json(rows)
             return
         shown = table("slug", "name", "type", "version", "active", "runs", "completed", "failed", "last run")
         for row in rows:
@@ -81,11 +81,9 @@ def show(agent: Slug, as_json: JsonFlag = False) -> None:
 
     async def work(settings: Settings) -> None:
         async with open_pool(await endpoints_of(settings), size=1) as pool:
-            row = await find_agent(pool, settings.site_id, agent)
-        if row is None:
-            raise no_such_agent(agent)
+            row = await get_agent(pool, settings.site_id, agent)
         if as_json:
-            print_json(row.as_json())
+            print_json(row)
         else:
             _print(row)
 
@@ -110,24 +108,15 @@ def delete(agent: Slug, as_json: JsonFlag = False) -> None:
     _change(agent, DeleteAgent(), "deleted", as_json)
 
 
-def no_such_agent(agent: str) -> NotFoundError:
-    """Return the error for an agent that the site does not have."""
-    return NotFoundError(f"this site has no agent {agent!r}: see `dramac agents list`")
-
-
 def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None:
     async def work(settings: Settings) -> None:
         endpoints = await endpoints_of(settings)
-        async with open_pool(endpoints, size=1) as pool:
-            row = await find_agent(pool, settings.site_id, agent)
-        # What was created a moment ago may not be in the tables yet; its id follows from its slug.
-        agent_id = row.id if row is not None else agent_id_of(settings.site_id, agent)
-        if row is None and len(agent) > 63:
-            raise no_such_agent(agent)
-        async with open_log(settings, endpoints) as log:
-            answer = await ask(log, site_id=settings.site_id, agent_id=agent_id, user=settings.user, command=command)
+        async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
+            row = await get_agent(pool, settings.site_id, agent)
+            answer = await ask(log, site_id=settings.site_id, agent_id=row.id, user=settings.user, command=command)
+            await until_visible(log, pool, row.id)
         if as_json:
-            print_json({"slug": agent, "id": agent_id, "events": [envelope.type for envelope in answer]})
+            print_json({"slug": row.slug, "id": row.id, "events": [envelope.type for envelope in answer]})
         else:
             out().print(f"{agent}: {done}")
 
@@ -140,7 +129,7 @@ def _warn(config: AgentConfig) -> None:
         err().print(f"  note: schedules are stored but do not fire yet ({told})", style="yellow")
 
 
-def _print(row: AgentRow) -> None:
+def _print(row: Agent) -> None:
     console = out()
     console.print(f"[bold]{row.name}[/bold] ({row.slug}), {row.agent_type}, version {row.agent_version}")
     console.print(f"id {row.id}, {'active' if row.is_active else 'not active'}, {row.total_runs} runs")

@@ -16,6 +16,8 @@ from infra.settings import Settings, load_settings
 from schemas.errors import ConfigurationError, DramacError, NotFoundError, RefusedError, UnavailableError
 from schemas.message import Json
 
+PIPE_COLUMNS = 160  # a pipe has no width of its own, and 80 columns break every table
+
 # Exit codes that mean something; 2 is also what a wrong command line gives.
 FAILED, USAGE, UNAVAILABLE, NOT_FOUND, REFUSED, INTERNAL, INTERRUPTED = 1, 2, 3, 4, 5, 70, 130
 
@@ -24,7 +26,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs 
 
 def out() -> Console:
     """Return the console for results; made when needed, so that tests and pipes get the stream of the moment."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    is_terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else PIPE_COLUMNS)
 
 
 def err() -> Console:

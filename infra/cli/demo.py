@@ -1,26 +1,27 @@
 """`dramac demo`: the main job, once, from nothing: a contact is created, an agent takes care of it."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-import asyncpg
 from rich.console import Console
 
 from infra.agent_files import activate_agent, apply_agent, read_agent
 from infra.cli.common import FAILED, err, out, run, table
 from infra.cli.running import stack_of, working_house
+from infra.cli.rows import print_execution, print_usage
 from infra.cli.timeline import line
 from infra.dev.progress import terminal_progress
 from infra.dev.stack import find_running
 from infra.settings import Settings
 from infra.wiring import House, open_house, shipped
 from projections.checkpoints import wait_for
-from projections.queries.executions import ExecutionDetail, get_execution
-from projections.queries.usage import DailyUsage, daily_usage
-from schemas.agents import AgentConfig
+from projections.db import Pool
+from projections.queries.executions import get_execution
+from projections.queries.usage import total_usage
+from projections.stream_heads import anchors
 from schemas.envelope import EventEnvelope
 from schemas.errors import UnavailableError
 from schemas.events import (
@@ -34,8 +35,8 @@ from schemas.events import (
 from schemas.ids import AgentId, ExecutionId, random_id
 from schemas.message import JsonObject
 from streams.client import subscribe
+from streams.topics import EVENTS
 from streams.verify import verify_log
-from projections.stream_heads import load_anchors
 
 RUN_S = 60.0
 
@@ -64,15 +65,19 @@ async def _demo(settings: Settings) -> int:
         await activate_agent(house.log, settings.site_id, settings.user, agent_id)
         console.print(f"\n[bold]The agent[/bold]  {config.name} ({config.agent_type}, {config.domain}), {applied}")
         watched = await _watch(house, settings, agent_id, console)
-        await wait_for(house.pool, watched.last.partition, watched.last.offset + 1, timeout_s=20)
+        await wait_for(house.pool, watched.last.partition, watched.last.offset, timeout_s=20)
         if watched.execution_id is None:
             return FAILED
-        found = await get_execution(house.pool, settings.site_id, watched.execution_id)
-        _print_rows(console, found, await _sandbox_rows(house.pool, watched.execution_id))
-        _print_usage(console, found, await daily_usage(house.pool, settings.site_id))
-        report = await verify_log(house.log, await load_anchors(house.pool))
-        console.print(f"\n[bold]verify:[/bold] {report.summary()}")
-        _print_next(console, config, watched.execution_id)
+        console.print("\n[bold]In Postgres[/bold]")
+        print_execution(console, await get_execution(house.pool, settings.site_id, watched.execution_id))
+        await _print_left_behind(console, house.pool, watched.execution_id)
+        today = datetime.fromtimestamp(watched.last.at_ms / 1000, UTC).date()
+        used = await total_usage(house.pool, settings.site_id, today, today, agent_id=agent_id)
+        console.print()
+        print_usage(console, used, "Used today")
+        report = await verify_log(house.log, EVENTS, await anchors(house.pool))
+        console.print(report.text())
+        _print_next(console, watched.execution_id)
         return 0 if report.ok and isinstance(watched.last.event, ExecutionCompleted) else FAILED
 
 
@@ -129,13 +134,6 @@ async def _new_contact(house: House, settings: Settings) -> JsonObject:
     )
 
 
-async def _sandbox_rows(
-    pool: "asyncpg.Pool[asyncpg.Record]", execution_id: ExecutionId
-) -> Sequence[tuple[str, str]]:
-    rows = await pool.fetch(_LEFT_BEHIND, execution_id)
-    return [(row["what"], row["told"]) for row in rows]
-
-
 _LEFT_BEHIND = """
 WITH calls AS (
     SELECT output ->> 'id' AS id FROM projections.ai_agent_tool_calls WHERE execution_id = $1 AND output ? 'id'
@@ -148,13 +146,22 @@ SELECT 'email ' || status, subject FROM sandbox.emails WHERE id::text IN (SELECT
 """
 
 
-def _print_rows(console: Console, found: ExecutionDetail, left: Sequence[tuple[str, str]]) -> None:
-    ...
+async def _print_left_behind(console: Console, pool: Pool, execution_id: ExecutionId) -> None:
+    console.print("\n[bold]In the CRM, tasks and email[/bold], as the agent left them")
+    shown = table("what", "")
+    for row in await pool.fetch(_LEFT_BEHIND, execution_id):
+        shown.add_row(row["what"], " ".join(row["told"].split())[:140])
+    console.print(shown)
 
 
-def _print_usage(console: Console, found: ExecutionDetail, days: Sequence[DailyUsage]) -> None:
-    ...
-
-
-def _print_next(console: Console, config: AgentConfig, execution_id: ExecutionId) -> None:
-    ...
+def _print_next(console: Console, execution_id: ExecutionId) -> None:
+    console.print(
+        f"""
+[bold]Next[/bold]
+  make dev                                  everything in the foreground; then, in another terminal:
+  . .venv/bin/activate
+  dramac executions show {execution_id}
+  dramac publish examples/events/contact_created.jsonl
+  dramac events tail --from-beginning
+  dramac --help"""
+    )

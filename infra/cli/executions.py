@@ -1,19 +1,18 @@
 """`dramac executions`: what runs there were and are."""
 
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
-from infra.asking import ask
-from infra.cli.agents import no_such_agent
+from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.rows import print_execution
 from infra.settings import Settings
 from infra.wiring import endpoints_of, open_log, open_pool
-from projections.queries.agents import find_agent
-from projections.queries.executions import find_execution, list_executions
+from projections.queries.agents import get_agent
+from projections.queries.executions import ExecutionStatus, get_execution, list_executions
 from schemas.commands import CancelExecution
-from schemas.errors import NotFoundError
+from schemas.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -30,15 +29,14 @@ def list_(
     """List the site's runs, the newest first."""
 
     async def work(settings: Settings) -> None:
+        wanted = _status(status)
         async with open_pool(await endpoints_of(settings), size=1) as pool:
-            found = await find_agent(pool, settings.site_id, agent) if agent is not None else None
-            if agent is not None and found is None:
-                raise no_such_agent(agent)
+            found = await get_agent(pool, settings.site_id, agent) if agent is not None else None
             rows = await list_executions(
-                pool, settings.site_id, agent_id=found.id if found else None, status=status, limit=limit
+                pool, settings.site_id, agent_id=found.id if found else None, status=wanted, limit=limit
             )
         if as_json:
-            print_json([row.as_json() for row in rows])
+            print_json(rows)
             return
         shown = table("run", "agent", "woken by", "status", "steps", "tools", "tokens", "took", "started")
         for row in rows:
@@ -64,9 +62,9 @@ def show(execution: RunId, as_json: JsonFlag = False) -> None:
 
     async def work(settings: Settings) -> None:
         async with open_pool(await endpoints_of(settings), size=1) as pool:
-            found = await find_execution(pool, settings.site_id, execution)
+            found = await get_execution(pool, settings.site_id, execution)
         if as_json:
-            print_json(found.as_json())
+            print_json(found)
         else:
             print_execution(out(), found)
 
@@ -83,18 +81,21 @@ def cancel(
 
     async def work(settings: Settings) -> None:
         endpoints = await endpoints_of(settings)
-        async with open_pool(endpoints, size=1) as pool:
-            found = await find_execution(pool, settings.site_id, execution)
-        if found is None:
-            raise NotFoundError(f"this site has no run {execution!r}")
-        command = CancelExecution(execution_id=found.run.id, reason=reason)
-        async with open_log(settings, endpoints) as log:
-            await ask(
-                log, site_id=settings.site_id, agent_id=found.run.agent_id, user=settings.user, command=command
-            )
+        async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
+            found = await get_execution(pool, settings.site_id, execution)
+            command = CancelExecution(execution_id=found.id, reason=reason)
+            await ask(log, site_id=settings.site_id, agent_id=found.agent_id, user=settings.user, command=command)
+            await until_visible(log, pool, found.agent_id)
         if as_json:
-            print_json({"id": found.run.id, "status": "cancelled"})
+            print_json({"id": found.id, "status": "cancelled"})
         else:
-            out().print(f"{found.run.id}: cancelled")
+            out().print(f"{found.id}: cancelled")
 
     run(work)
+
+
+def _status(text: str | None) -> ExecutionStatus | None:
+    known = get_args(ExecutionStatus)
+    if text is not None and text not in known:
+        raise ConfigurationError(f"there is no status {text!r}: there are {', '.join(known)}")
+    return cast("ExecutionStatus | None", text)

@@ -21,7 +21,7 @@ def refuse(agent: Agent, trigger: Trigger, live_runs: int, at_ms: int) -> tuple[
     if trigger.time_ms > at_ms + TRIGGER_AHEAD_MS:
         return "future", "the trigger's time is more than a day ahead"
     if not agent.active:
-        return "inactive", "the agent is not active"
+        return "inactive", "the agent is not active" if agent.exists else "the agent was deleted"
     if not _is_allowed(agent, trigger):
         return "not_allowed", f"the agent does not listen to {trigger.event_type or trigger.type!r}"
     return _loop(agent, trigger) or _quota(agent, live_runs, at_ms)

@@ -15,6 +15,7 @@ from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ToolCall
 from schemas.events import DenialReason, PlannedCall
 from schemas.ids import SiteId
+from schemas.message import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,19 @@ def check(
         return Denial("unknown_tool", f"There is no tool {name[:80]!r}; use one of those you were given.")
     if not is_visible(config, name):
         return Denial("not_allowed", f"This agent may not use the tool {name!r}.")
-    fault = validator_for(tool)(call.arguments)
+    fault = validator_for(tool)(call.arguments) or _unwritable(call.arguments)
     if fault is not None:
         return Denial("invalid_arguments", f"The arguments of {name!r} are not valid: {fault}")
     return tool
+
+
+def _unwritable(arguments: JsonObject) -> str | None:
+    """Say that there is what no reader of JSON can be trusted to read back: our own words, as for other faults."""
+    try:
+        orjson.dumps(arguments)
+    except TypeError:
+        return "A number in the arguments has more than 64 bits."
+    return None
 
 
 def call_sha256(tool: ToolDefinition, call: PlannedCall, site_id: SiteId) -> str:

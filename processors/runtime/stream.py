@@ -78,8 +78,8 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     agent, command = stream.agent, envelope.command
     match command:
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
-            if not agent.exists and not isinstance(command, CreateAgent):
-                return _of_the_deleted(stream, envelope)
+            if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
+                return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
             events = agents.decide(agent, command, stream.live_runs(), at_ms)
             if isinstance(command, DeleteAgent):
                 for run in stream.runs.values():
@@ -96,16 +96,6 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     if is_person(envelope.actor):
         return [agents.rejected(command, "not_found", "there is no such live run", command.execution_id)]
     return []
-
-
-def _of_the_deleted(stream: Stream, envelope: CommandEnvelope) -> list[Event]:
-    command = envelope.command
-    if isinstance(command, StartExecution):
-        print_ = fingerprint(command.trigger.source, command.trigger.id)
-        if stream.agent.triggers.remembers(print_, envelope.at_ms):
-            return []
-        return [agents.skipped(command, "inactive", "the agent was deleted")]
-    return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
 
 
 def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:

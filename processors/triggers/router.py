@@ -15,7 +15,7 @@ from processors.runtime.effects import send_until_acknowledged
 from processors.triggers.directory import Directory, ends_of
 from processors.triggers.module_events import read_module_event
 from schemas.commands import StartExecution
-from schemas.errors import DecodeError
+from schemas.errors import AppendError, DecodeError, UnavailableError
 from schemas.ids import AgentId, CommandId, SiteId, timed_id
 from schemas.module_events import Trigger
 from streams.log import Draft, Log, Member, Reader, Record
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 GROUP = "dramac-router"
 BATCH_EVENTS = 500
 IDLE_S = 0.5
+FIRST_RETRY_S = 0.1
+LAST_RETRY_S = 5.0
 
 
 class Router:
@@ -45,7 +47,25 @@ class Router:
         self.dead_letters = 0
 
     async def run(self) -> None:
-        """Route until cancelled."""
+        """Route until cancelled; what fails for a while is tried again from the committed offsets.
+
+        Raises:
+            LogTruncatedError: `ai.events` is no longer whole: a person must look.
+        """
+        retry_s = FIRST_RETRY_S
+        while True:
+            begun_s = asyncio.get_running_loop().time()
+            try:
+                await self._run()
+            except (UnavailableError, AppendError) as error:
+                if asyncio.get_running_loop().time() - begun_s > LAST_RETRY_S:
+                    retry_s = FIRST_RETRY_S
+                logger.warning("the router of %r starts anew: %s", self._topic, error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, LAST_RETRY_S)
+
+    async def _run(self) -> None:
+        self._held, self._unsought = set(), set()
         directory = Directory.empty(await self._log.partitions(EVENTS))
         async with self._log.reader(EVENTS, directory.positions) as tail:
             await directory.read_to(tail, await ends_of(self._log))

@@ -25,7 +25,7 @@ from schemas.events import (
     UsageMetered,
 )
 from schemas.ids import ApprovalId, CallId, CommandId, ExecutionId, event_id_of, timed_id
-from streams.chain import Head, judge
+from streams.chain import judge
 from streams.log import Draft, Record
 from streams.records import Asked, Said, decode_command, decode_event, encode_command, encode_event
 from streams.topics import COMMANDS, EVENTS
@@ -150,13 +150,14 @@ class Spec:
             case UsageMetered():
                 return f"{name} {event.step} ({event.reason})"
             case ToolDenied():
-                return f"{name} {self._called(event.call_id)} ({event.reason})"
+                return f"{name} {self.named(event.call_id)} ({event.reason})"
             case StepObserved() | StepThought():
                 return f"{name} {event.step}"
         call_id: CallId | None = getattr(event, "call_id", None)
-        return name if call_id is None else f"{name} {self._called(call_id)}"
+        return name if call_id is None else f"{name} {self.named(call_id)}"
 
-    def _called(self, call_id: CallId) -> str:
+    def named(self, call_id: CallId) -> str:
+        """Return the name that the model gave a call."""
         return next((name for name, id_ in self.call_ids.items() if id_ == call_id), call_id)
 
     def _name(self, event: Event) -> None:
@@ -168,7 +169,7 @@ class Spec:
             case StepThought():
                 self.call_ids |= {call.model_call_id: call.call_id for call in event.calls}
             case ApprovalRequested():
-                self.approval_ids[self._called(event.call_id)] = event.approval_id
+                self.approval_ids[self.named(event.call_id)] = event.approval_id
 
     def _fold(self, draft: Draft) -> None:
         record = Record(EVENTS, 0, len(self.drafts), 0, draft.key, draft.value, draft.headers)
@@ -178,8 +179,3 @@ class Spec:
         evolve(self.folded, read.event, read.at_ms, read.correlation_id)
         self.folded.head, self.folded.cause = head, read.causation_offset
         assert self.folded == self.stream, f"folding {read.type} gives another state than deciding it"
-
-
-def head_of(spec: Spec) -> Head:
-    """Return the last record's place in the chain."""
-    return spec.stream.head

@@ -1,4 +1,4 @@
-"""A call that was begun, whose end is unknown and which can't be repeated: never run twice, settled by whoever knows."""
+"""A call that was begun, of which nobody knows the end: never run twice, settled by whoever knows."""
 
 from schemas.events import ExecutionCancelled, ExecutionTimedOut, ToolCompleted, ToolFailed, ToolInDoubt
 from tests.processors.asks import (

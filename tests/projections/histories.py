@@ -24,9 +24,9 @@ from schemas.ids import (
 )
 from schemas.message import Json
 from schemas.module_events import Trigger
-from streams.chain import NO_HEAD, Head
+from streams.chain import CHAIN, NO_HEAD, Head, link
 from streams.log import Draft
-from streams.records import Said, encode_event
+from streams.records import Said, encode_event, format_time
 
 SITE = SiteId("11111111-1111-8111-8111-111111111111")
 OTHER_SITE = SiteId("22222222-2222-8222-8222-222222222222")
@@ -73,6 +73,21 @@ class Stream:
             draft, self.head = encode_event(said, self.head)
             self.drafts.append(draft)
             self.said.append(event)
+        return self
+
+    def say_raw(self, wire: str, value: bytes, version: int = 1) -> "Stream":
+        """Say what no encoder of this release would: any type, any bytes; it counts all the same."""
+        self.at_ms += 100
+        headers = (
+            ("ce_schemaversion", b"%d" % version),
+            ("ce_sequence", b"%d" % (self.head.sequence + 1)),
+            ("ce_siteid", self.site_id.encode()),
+            ("ce_time", format_time(self.at_ms).encode()),
+            ("ce_type", wire.encode()),
+        )
+        key = self.agent_id.encode()
+        self.head = Head(self.head.sequence + 1, link(self.head.chain, key, headers, value))
+        self.drafts.append(Draft(key, value, (*headers, (CHAIN, self.head.chain.hex().encode()))))
         return self
 
     def created(self) -> "Stream":

@@ -1,85 +1,14 @@
-"""One contract, two logs: what holds on Kafka holds in memory, word for word."""
+"""One contract, two logs: what holds on Kafka holds in memory, word for word. Groups have their own file."""
 
 import asyncio
-import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-import pytest_asyncio
-from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.structs import TopicPartition
 
 from schemas.errors import LogTruncatedError, NotFoundError, RecordTooLargeError
-from streams.kafka import KafkaLog
-from streams.kafka_topics import create_definitions
-from streams.log import Bounds, Draft, Log, Member, Reader, Record
-from streams.memory_log import MemoryLog
-from streams.topics import MIB, TopicDefinition
-
-PATIENCE_S = 20.0
-
-Truncate = Callable[[str, int, int], Awaitable[None]]
-
-
-class Place:
-    """A log, and a topic of four partitions in it that only this test uses."""
-
-    def __init__(self, log: Log, topic: str, truncate: Truncate) -> None:
-        self.log = log
-        self.topic = topic
-        self.truncate = truncate
-
-
-@pytest.fixture(params=["memory", "kafka"])
-def real_log(request: pytest.FixtureRequest) -> KafkaLog | None:
-    log: KafkaLog | None = request.getfixturevalue("kafka_log") if request.param == "kafka" else None
-    return log
-
-
-@pytest_asyncio.fixture
-async def place(real_log: KafkaLog | None) -> AsyncIterator[Place]:
-    topic = f"contract-{os.urandom(4).hex()}"
-    definition = TopicDefinition(topic)
-    if real_log is None:
-        memory = MemoryLog()
-        memory.create([definition], 4)
-
-        async def forget(name: str, partition: int, before: int) -> None:
-            memory.truncate(name, partition, before)
-
-        yield Place(memory, topic, forget)
-        return
-    kafka = real_log
-    await create_definitions(kafka, [definition], partitions=4, replication_factor=1)
-
-    async def delete_records(name: str, partition: int, before: int) -> None:
-        await kafka.admin.delete_records({TopicPartition(name, partition): RecordsToDelete(before)})
-
-    yield Place(kafka, topic, delete_records)
-    await kafka.admin.delete_topics([topic])
-
-
-def drafts(count: int, *, size: int = 10) -> list[Draft]:
-    return [Draft(b"key", b"%d-" % i + b"x" * size, (("n", b"%d" % i),)) for i in range(count)]
-
-
-async def read(reader: Reader, count: int) -> list[Record]:
-    """Read exactly `count` records."""
-    records: list[Record] = []
-    async with asyncio.timeout(PATIENCE_S):
-        while len(records) < count:
-            records += await reader.poll(max_records=count - len(records))
-    return records
-
-
-async def poll(member: Member, partition: int, count: int) -> list[Record]:
-    records: list[Record] = []
-    async with asyncio.timeout(PATIENCE_S):
-        while len(records) < count:
-            records += await member.poll(partition, max_records=count - len(records), timeout_s=0.2)
-    return records
-
+from streams.log import Bounds, Draft
+from streams.topics import MIB
+from tests.streams.places import Place, drafts, read
 
 # --- writing
 
@@ -220,7 +149,7 @@ async def test_a_reader_starts_at_its_offsets_and_keeps_the_order(place: Place) 
 
 async def test_a_reader_returns_no_more_than_was_asked_for(place: Place) -> None:
     await place.log.append(place.topic, 0, drafts(50))
-    sizes = []
+    sizes: list[int] = []
     async with place.log.reader(place.topic, {0: 0}) as reader:
         while sum(sizes) < 50:
             sizes.append(len(await reader.poll(max_records=7, timeout_s=5)))
@@ -267,151 +196,3 @@ async def test_a_log_truncated_under_a_reader_is_an_error(place: Place) -> None:
         reader.seek(0, 2)
         with pytest.raises(LogTruncatedError):
             await read(reader, 1)
-
-
-# --- groups
-
-
-class Seen:
-    """What a member was told, in order."""
-
-    def __init__(self) -> None:
-        self.held: frozenset[int] = frozenset()
-        self.told: list[tuple[frozenset[int], frozenset[int]]] = []
-        self._changed = asyncio.Condition()
-
-    async def __call__(self, revoked: frozenset[int], assigned: frozenset[int]) -> None:
-        async with self._changed:
-            self.told.append((revoked, assigned))
-            self.held = (self.held - revoked) | assigned
-            self._changed.notify_all()
-
-    async def until(self, check: Callable[[frozenset[int]], bool]) -> frozenset[int]:
-        async with asyncio.timeout(PATIENCE_S), self._changed:
-            await self._changed.wait_for(lambda: check(self.held))
-            return self.held
-
-
-ALL = frozenset(range(4))
-
-
-async def test_a_single_member_holds_every_partition(place: Place) -> None:
-    seen = Seen()
-    async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-        await seen.until(lambda held: held == ALL)
-        assert all(member.holds(p) for p in ALL)
-        assert not member.holds(4)
-
-
-async def test_a_member_reads_nothing_before_it_seeks_and_then_from_there(place: Place) -> None:
-    await place.log.append(place.topic, 1, drafts(5))
-    seen = Seen()
-    async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-        await seen.until(lambda held: held == ALL)
-        assert list(await member.poll(1, timeout_s=0.2)) == []
-        member.seek(1, 2)
-        assert [r.offset for r in await poll(member, 1, 3)] == [2, 3, 4]
-        member.seek(1, 0)
-        assert [r.offset for r in await poll(member, 1, 2)] == [0, 1]
-
-
-async def test_a_committed_offset_moves_no_position(place: Place) -> None:
-    await place.log.append(place.topic, 0, drafts(5))
-    for _ in range(2):
-        seen = Seen()
-        async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-            await seen.until(lambda held: held == ALL)
-            assert list(await member.poll(0, timeout_s=0.2)) == []
-            member.seek(0, 0)
-            assert len(await poll(member, 0, 5)) == 5
-            await member.commit({0: 5, 99: 1})
-
-
-async def test_a_poll_returns_only_its_own_partition(place: Place) -> None:
-    seen = Seen()
-    async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-        await seen.until(lambda held: held == ALL)
-        for partition in ALL:
-            member.seek(partition, 0)
-            await place.log.append(place.topic, partition, drafts(3))
-        found = await asyncio.gather(*(poll(member, p, 3) for p in range(4)))
-        assert [[r.partition for r in records] for records in found] == [[p] * 3 for p in range(4)]
-
-
-async def test_a_member_s_position_out_of_the_log_is_an_error(place: Place) -> None:
-    await place.log.append(place.topic, 0, drafts(2))
-    seen = Seen()
-    async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-        await seen.until(lambda held: held == ALL)
-        member.seek(0, 3)
-        with pytest.raises(LogTruncatedError, match="offset 3 .* 0 to 2"):
-            await poll(member, 0, 1)
-
-
-async def test_two_members_share_and_the_one_that_stays_takes_over(place: Place) -> None:
-    group, first, second = f"{place.topic}-g", Seen(), Seen()
-    async with place.log.member(place.topic, group, first) as stays:
-        await first.until(lambda held: held == ALL)
-        async with place.log.member(place.topic, group, second) as leaves:
-            taken = await second.until(lambda held: len(held) == 2)
-            kept = await first.until(lambda held: len(held) == 2)
-            assert taken | kept == ALL
-            assert all(leaves.holds(p) and not stays.holds(p) for p in taken)
-            lost = next(iter(taken))
-            stays.seek(lost, 0)  # too late: nothing happens
-            assert list(await stays.poll(lost, timeout_s=0.05)) == []
-        await first.until(lambda held: held == ALL)
-        await place.log.append(place.topic, lost, drafts(1))
-        stays.seek(lost, 0)
-        assert len(await poll(stays, lost, 1)) == 1
-    assert first.told[1][0] == ALL  # eager: all is revoked, then assigned anew
-
-
-async def test_a_position_is_lost_when_the_group_moves(place: Place) -> None:
-    group, first, second = f"{place.topic}-g", Seen(), Seen()
-    for partition in ALL:
-        await place.log.append(place.topic, partition, drafts(1))
-    async with place.log.member(place.topic, group, first) as member:
-        await first.until(lambda held: held == ALL)
-        for partition in ALL:
-            member.seek(partition, 0)
-        async with place.log.member(place.topic, group, second):
-            kept = await first.until(lambda held: len(held) == 2)
-            await second.until(lambda held: len(held) == 2)
-            assert list(await member.poll(next(iter(kept)), timeout_s=0.2)) == []
-
-
-async def test_more_members_than_partitions_leave_one_with_nothing(place: Place) -> None:
-    group, seen = f"{place.topic}-g", [Seen() for _ in range(5)]
-    async with asyncio.timeout(PATIENCE_S):
-        memberships = [place.log.member(place.topic, group, s) for s in seen]
-        for membership in memberships:
-            await membership.__aenter__()
-        while sorted(len(s.held) for s in seen) != [0, 1, 1, 1, 1]:
-            await asyncio.sleep(0)
-        for membership in memberships:
-            await membership.__aexit__(None, None, None)
-
-
-async def test_a_listener_s_error_reaches_who_polls(place: Place) -> None:
-    told = asyncio.Event()
-
-    async def fails(revoked: frozenset[int], assigned: frozenset[int]) -> None:
-        if assigned:
-            told.set()
-            raise ZeroDivisionError
-
-    async with place.log.member(place.topic, f"{place.topic}-g", fails) as member, asyncio.timeout(PATIENCE_S):
-        await told.wait()
-        with pytest.raises(ZeroDivisionError):
-            for _ in itertools.count():
-                await member.poll(0, timeout_s=0.1)
-
-
-async def test_the_group_is_told_of_commits_and_forgives_those_of_the_lost(place: Place) -> None:
-    seen = Seen()
-    async with place.log.member(place.topic, f"{place.topic}-g", seen) as member:
-        await member.commit({0: 1})  # before anything is held
-        await seen.until(lambda held: held == ALL)
-        await member.commit({0: 1})
-    await member.commit({0: 2})  # after it left

@@ -1,0 +1,44 @@
+"""A database of its own for each module, and a log in memory with the topic `ai.events`."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from projections.db import Pool
+from projections.rebuild import rebuild
+from tests.projections.journal import Journal, new_journal
+
+
+@pytest_asyncio.fixture(scope="module")
+async def database(postgres_url: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """URL of a fresh database."""
+    name = "projections_" + request.module.__name__.rpartition(".")[2]
+    admin = await asyncpg.connect(postgres_url)
+    try:
+        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        server, _, options = postgres_url.partition("?")
+        yield f"{server.rpartition('/')[0]}/{name}?{options}"
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def module_pool(database: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(database, min_size=1, max_size=6) as pool:
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def pool(module_pool: Pool) -> Pool:
+    """A pool of the module's database, its tables empty."""
+    await rebuild(module_pool)
+    return module_pool
+
+
+@pytest_asyncio.fixture
+async def journal() -> Journal:
+    return await new_journal(Journal())

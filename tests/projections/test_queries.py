@@ -1,0 +1,159 @@
+from datetime import date
+
+import pytest
+
+from projections.db import Pool
+from projections.projector import Projector
+from projections.queries.activity import list_activity
+from projections.queries.agents import get_agent, list_agents
+from projections.queries.approvals import get_approval, pending_approvals
+from projections.queries.executions import get_execution, list_executions
+from projections.queries.reading import LIMIT, id_range, page
+from projections.queries.usage import daily_usage, total_usage
+from schemas import events as ev
+from schemas.chat import Usage
+from schemas.errors import NotFoundError, UnavailableError
+from schemas.ids import ExecutionId
+from tests.projections.histories import OTHER_SITE, SITE, Run, Stream, usual_run
+from tests.projections.journal import Journal
+
+DAY = date(2026, 1, 24)
+
+
+async def project(pool: Pool, journal: Journal, *streams: Stream) -> None:
+    await journal.tell(*streams)
+    await Projector(journal, pool).catch_up()
+
+
+def waiting(stream: Stream, name: str) -> Run:
+    return stream.started(name).assembled().thought("", "mail_send", arguments={"to": name}).approval_requested()
+
+
+async def test_agents_are_listed_by_slug_and_paged(pool: Pool, journal: Journal) -> None:
+    await project(pool, journal, *(Stream(slug=slug).created() for slug in "cab"), Stream(OTHER_SITE, "d").created())
+    assert [agent.slug for agent in await list_agents(pool, SITE)] == ["a", "b", "c"]
+    assert [agent.slug for agent in await list_agents(pool, None)] == ["a", "b", "c", "d"]
+    first = await list_agents(pool, SITE, limit=2)
+    rest = await list_agents(pool, SITE, after=(first[-1].slug, first[-1].id))
+    assert [agent.slug for agent in rest] == ["c"]
+
+
+async def test_inactive_and_deleted_agents_are_told_apart(pool: Pool, journal: Journal) -> None:
+    live, asleep, gone = (Stream(slug=slug).created() for slug in ("live", "asleep", "gone"))
+    asleep.say(ev.AgentDeactivated(id=asleep.agent_id, name=""))
+    gone.say(ev.AgentDeleted(id=gone.agent_id, name=""))
+    await project(pool, journal, live, asleep, gone)
+    assert [agent.slug for agent in await list_agents(pool, SITE)] == ["asleep", "live"]
+    assert [agent.slug for agent in await list_agents(pool, SITE, active=True)] == ["live"]
+    assert [agent.slug for agent in await list_agents(pool, SITE, active=False, deleted=True)] == ["asleep", "gone"]
+
+
+async def test_an_agent_is_found_by_id_or_slug_within_its_site(pool: Pool, journal: Journal) -> None:
+    ours, theirs = Stream().created(), Stream(OTHER_SITE).created()
+    await project(pool, journal, usual_run(ours, "t1"), theirs)
+    agent = await get_agent(pool, SITE, "greeter")
+    assert agent == await get_agent(pool, SITE, ours.agent_id.upper()) == await get_agent(pool, None, ours.agent_id)
+    assert (agent.total_runs, agent.triggers, agent.config["system_prompt"]) == (1, ["manual"], "Be kind.")
+    with pytest.raises(NotFoundError, match="several sites"):
+        await get_agent(pool, None, "greeter")
+    with pytest.raises(NotFoundError, match="no agent"):
+        await get_agent(pool, SITE, theirs.agent_id)
+
+
+async def test_runs_are_listed_the_newest_first_and_filtered(pool: Pool, journal: Journal) -> None:
+    one, two = Stream(slug="one").created(), Stream(slug="two").created()
+    for number in range(3):
+        usual_run(one, f"t{number}")
+    two.at_ms = one.at_ms
+    two.started("failing").failed()
+    waiting(two, "waiting")
+    await project(pool, journal, one, two, usual_run(Stream(OTHER_SITE).created(), "theirs"))
+    runs = await list_executions(pool, SITE)
+    assert [run.trigger_id for run in runs] == ["waiting", "failing", "t2", "t1", "t0"]
+    assert [run.trigger_id for run in await list_executions(pool, SITE, limit=2, before=runs[1].id)] == ["t2", "t1"]
+    assert [run.agent_slug for run in await list_executions(pool, SITE, agent_id=two.agent_id)] == ["two", "two"]
+    assert [run.trigger_id for run in await list_executions(pool, SITE, status="failed")] == ["failing"]
+    assert len(await list_executions(pool, None, status="completed")) == 4
+
+
+async def test_a_run_is_found_by_the_beginning_of_its_id(pool: Pool, journal: Journal) -> None:
+    stream = Stream().created()
+    run = waiting(stream, "t1")
+    usual_run(stream, "t2")
+    await project(pool, journal, stream)
+    with pytest.raises(NotFoundError, match="more than one"):
+        await get_execution(pool, SITE, run.id[:8])
+    found = await get_execution(pool, SITE, run.id[:-2])
+    assert found.id == run.id
+    assert [(step.step_number, step.step_type) for step in found.steps] == [(1, "observe"), (1, "think"), (1, "act")]
+    assert [(call.tool_name, call.status, call.input) for call in found.calls] == [
+        ("mail_send", "pending", {"to": "t1"})
+    ]
+    assert [approval.status for approval in found.approvals] == ["pending"]
+    assert found.limits == {"max_steps": 10, "max_tool_calls_per_step": 3, "timeout_seconds": 120}
+    with pytest.raises(NotFoundError, match="no run"):
+        await get_execution(pool, OTHER_SITE, run.id)
+
+
+@pytest.mark.parametrize("ref", ["", "abc", "not-an-id", "'; DROP TABLE x", "0" * 37, "019bee6b_"])
+async def test_what_cannot_begin_an_id_names_nothing(pool: Pool, ref: str) -> None:
+    with pytest.raises(NotFoundError, match="nor the beginning of one"):
+        await get_execution(pool, SITE, ref)
+
+
+async def test_only_what_a_person_can_still_answer_is_pending(pool: Pool, journal: Journal) -> None:
+    stream = Stream().created()
+    first, second = waiting(stream, "t1"), waiting(stream, "t2")
+    waiting(stream, "t3").approval_resolved(approved=True)
+    ended = waiting(stream, "t4")
+    ended.cancelled()
+    await project(pool, journal, stream, waiting(Stream(OTHER_SITE).created(), "theirs").stream)
+    found = await pending_approvals(pool, SITE)
+    assert {a.execution_id: a.arguments for a in found} == {first.id: {"to": "t1"}, second.id: {"to": "t2"}}
+    assert found[0].agent_slug == "greeter"
+    assert len(await pending_approvals(pool, SITE, after=found[0].id)) == 1
+    assert (await get_approval(pool, SITE, ended.approval_id())).status == "expired"
+    with pytest.raises(NotFoundError):
+        await get_approval(pool, OTHER_SITE, ended.approval_id())
+
+
+async def test_usage_is_by_day_and_in_sum_and_keeps_currencies_apart(pool: Pool, journal: Journal) -> None:
+    run = Stream().created().started().assembled().thought("Done")
+    run.metered(Usage(input_tokens=3)).completed()
+    await project(pool, journal, run.stream, usual_run(Stream(OTHER_SITE).created(), "t1"))
+    (day,) = await daily_usage(pool, SITE, DAY, DAY)
+    assert (day.date, day.counts.agent_runs, day.counts.llm_calls, day.counts.tokens_input) == (DAY, 1, 2, 1_003)
+    assert [(line.model, line.cost_micros) for line in day.models] == [("claude", 99), ("gpt-4o", 1_234)]
+    totals = await total_usage(pool, SITE, DAY, DAY, agent_id=run.stream.agent_id)
+    assert totals.cost_micros == {"USD": 1_234, "EUR": 99}
+    assert totals.counts == day.counts
+    assert (await total_usage(pool, None, DAY, DAY)).counts.agent_runs == 2
+    nothing = await total_usage(pool, SITE, date(2020, 1, 1), date(2020, 1, 2))
+    assert (nothing.counts.agent_runs, nothing.models) == (0, ())
+
+
+async def test_activity_is_listed_the_newest_first(pool: Pool, journal: Journal) -> None:
+    stream = Stream().created().say(ev.CommandRejected(command="x", reason="r", message="m"), actor="user:bob")
+    await project(pool, journal, stream)
+    found = await list_activity(pool, SITE, stream.agent_id)
+    assert [activity.kind for activity in found] == ["command_rejected", "activated", "created"]
+    (rejected,) = await list_activity(pool, SITE, stream.agent_id, kind="command_rejected")
+    assert (rejected.reason, rejected.actor, rejected.details["command"]) == ("r", "user:bob", "x")
+    assert [a.kind for a in await list_activity(pool, SITE, stream.agent_id, before=2)] == ["created"]
+    assert await list_activity(pool, OTHER_SITE, stream.agent_id) == ()
+
+
+async def test_before_the_first_projector_there_is_nothing_to_read(pool: Pool) -> None:
+    await pool.execute("DROP SCHEMA projections CASCADE")
+    with pytest.raises(UnavailableError, match="start a projector"):
+        await list_agents(pool, SITE)
+
+
+def test_a_page_has_its_limits() -> None:
+    assert (page(0), page(7), page(10_000)) == (1, 7, LIMIT)
+
+
+def test_a_shortened_id_is_a_range() -> None:
+    run = ExecutionId("019bee6b-1234-8000-8000-000000000001")
+    assert id_range(run) == (run, run)
+    assert id_range("019BEE6B-") == ("019bee6b-0000-0000-0000-000000000000", "019bee6b-ffff-ffff-ffff-ffffffffffff")

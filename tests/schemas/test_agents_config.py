@@ -1,0 +1,114 @@
+"""An agent's configuration: what is wrong with it is said with the field's name and how to put it right."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.agents import AgentConfig
+
+PLAIN: dict[str, Any] = {"slug": "sales", "name": "Sales", "agent_type": "specialist", "system_prompt": "Sell."}
+
+
+def problem(**changes: Any) -> str:
+    """Return what a person is told: `field: sentence`."""
+    with pytest.raises(ValidationError) as caught:
+        AgentConfig.model_validate(PLAIN | changes)
+    (first, *others) = caught.value.errors()
+    assert not others
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def test_the_least_that_must_be_said_is_enough() -> None:
+    agent = AgentConfig.model_validate(PLAIN)
+    assert (agent.triggers, agent.max_steps_per_run, agent.allowed_tools) == (("manual",), 10, ())
+
+
+def test_the_type_may_be_written_as_the_specification_does() -> None:
+    by_type = {name: value for name, value in PLAIN.items() if name != "agent_type"} | {"type": "analyst"}
+    assert AgentConfig.model_validate(by_type).agent_type == "analyst"
+
+
+def test_a_configuration_is_the_same_after_a_trip_through_the_log() -> None:
+    agent = AgentConfig.model_validate(
+        PLAIN | {"goals": [{"name": "Win", "deadline": "2026-03-01T12:00:00+01:00"}], "triggers": ["event:a.*"]}
+    )
+    assert AgentConfig.model_validate_json(agent.encode()) == agent
+    assert AgentConfig.model_validate(agent.model_dump(mode="json")) == agent
+
+
+def test_an_unknown_field_is_named() -> None:
+    assert problem(max_step_per_run=3) == "max_step_per_run: Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("missing", ["slug", "name", "system_prompt"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AgentConfig.model_validate({name: value for name, value in PLAIN.items() if name != missing})
+    assert caught.value.errors()[0]["loc"] == (missing,)
+
+
+@pytest.mark.parametrize("slug", ["Sales", "a b", "-a", "", "a" * 64, "a\n"])
+def test_a_slug_is_fit_for_addresses(slug: str) -> None:
+    assert problem(slug=slug).startswith("slug: ")
+
+
+@pytest.mark.parametrize("trigger", ["event:contact.*", "event:*", "schedule:hourly", "schedule:0 9 * * 1", "webhook"])
+def test_known_triggers_are_taken(trigger: str) -> None:
+    assert AgentConfig.model_validate(PLAIN | {"triggers": [trigger]}).triggers == (trigger,)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "contact.created",
+        "event:",
+        "event:a b",
+        "schedule:",
+        "events:a",
+        "",
+        pytest.param("event:a\n", marks=pytest.mark.xfail(reason="`$` fits before a last newline: use fullmatch")),
+    ],
+)
+def test_an_unknown_trigger_is_told_how_it_is_written(trigger: str) -> None:
+    told = problem(triggers=[trigger])
+    assert told.startswith("triggers: ")
+    assert repr(trigger) in told
+    assert "'event:contact.*'" in told
+
+
+def test_conditions_are_not_silently_ignored() -> None:
+    assert "leave them out" in problem(trigger_conditions={"event:a": "score > 1"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_steps_per_run", 0),
+        ("max_steps_per_run", 101),
+        ("max_tool_calls_per_step", 33),
+        ("timeout_seconds", 0),
+        ("temperature", 2.1),
+        ("temperature", float("nan")),
+        ("max_runs_per_hour", 0),
+        ("max_concurrent_runs", 0),
+        ("agent_type", "wizard"),
+        ("allowed_tools", ["a b"]),
+        ("denied_tools", ["(a+)+$"]),
+        ("goals", [{"name": "x", "priority": 11}]),
+        ("goals", [{"name": "  "}]),
+        pytest.param(
+            "goals",
+            [{"name": "x", "target": float("nan")}],
+            marks=pytest.mark.xfail(reason="NaN is null in the log: live and folded state differ"),
+        ),
+        ("system_prompt", "x" * 20_001),
+    ],
+)
+def test_what_is_out_of_bounds_is_named(field: str, value: Any) -> None:
+    assert problem(**{field: value}).replace(":", ".").split(".")[0] == field
+
+
+def test_patterns_and_schedules_are_told_apart() -> None:
+    agent = AgentConfig.model_validate(PLAIN | {"triggers": ["event:a.*", "schedule:hourly", "manual", "event:b"]})
+    assert (agent.event_patterns, agent.schedules) == (("a.*", "b"), ("hourly",))
