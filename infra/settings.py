@@ -87,4 +87,4 @@ def load_settings() -> Settings:
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "a setting"
         raise ConfigurationError(f"{name} is wrong: {first['msg']}") from None
     except ValueError as error:  # a variable that should be JSON, such as a list
-        raise ConfigurationError(f"{error}; lists are written as JSON: [\"module.events\"]") from None
+        raise ConfigurationError(f'{error}; lists are written as JSON: ["module.events"]') from None

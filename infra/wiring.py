@@ -119,7 +119,11 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Put the parts of `roles` together. `scripts` are for the scripted model, besides those of the settings."""
     wanted = frozenset(roles)
-    async with open_log(settings, endpoints) as log, open_pool(endpoints) as pool, ModuleEventPublisher(log) as publisher:
+    async with (
+        open_log(settings, endpoints) as log,
+        open_pool(endpoints) as pool,
+        ModuleEventPublisher(log) as publisher,
+    ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
         process = Process(

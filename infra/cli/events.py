@@ -13,9 +13,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.cli.common import JsonFlag, err, out, print_json_line, run
+from infra.cli.places import kafka_alone
 from infra.cli.timeline import line
 from infra.settings import Settings
-from infra.wiring import endpoints_of, open_log
+from infra.wiring import open_log
 from schemas.envelope import EventEnvelope
 from schemas.errors import ConfigurationError, DecodeError, UnavailableError
 from schemas.ids import UUID_PATTERN, AgentId, agent_id_of
@@ -53,7 +54,7 @@ def tail(
 
     async def work(settings: Settings) -> None:
         wanted = _filter(settings, agent, execution)
-        async with open_log(settings, await endpoints_of(settings)) as log:
+        async with open_log(settings, await kafka_alone(settings)) as log:
             await _follow(log, types or ["*"], from_beginning, wanted, limit, as_json)
 
     run(work)
@@ -64,7 +65,7 @@ def dump(output: Output = STDOUT) -> None:
     """Copy all events, byte for byte, into one file that `dramac verify --dump` can check."""
 
     async def work(settings: Settings) -> None:
-        async with open_log(settings, await endpoints_of(settings)) as log:
+        async with open_log(settings, await kafka_alone(settings)) as log:
             for partition in range(await log.partitions(EVENTS)):
                 await log_id(log, EVENTS, partition)  # refuses a log that lost its beginning
             records = await _dump(log, output)

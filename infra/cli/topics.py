@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import FAILED, JsonFlag, out, print_json, run
+from infra.cli.places import kafka_alone
 from infra.settings import EMBEDDED_PARTITIONS, Settings
-from infra.wiring import kafka_of
 from streams.kafka_topics import check_topics, create_topics
 
 app = typer.Typer(no_args_is_help=True)
@@ -29,7 +29,7 @@ def create(partitions: Partitions = None, replication_factor: Replicas = None, a
     async def work(settings: Settings) -> None:
         embedded = settings.kafka is None
         created = await create_topics(
-            await kafka_of(settings),
+            (await kafka_alone(settings)).kafka,
             partitions=_partitions(settings, partitions),
             replication_factor=replication_factor or (1 if embedded else settings.replication_factor),
             module_topics=settings.module_topics if embedded else (),
@@ -49,7 +49,7 @@ def check(partitions: Partitions = None, as_json: JsonFlag = False) -> None:
 
     async def work(settings: Settings) -> int:
         problems = await check_topics(
-            await kafka_of(settings),
+            (await kafka_alone(settings)).kafka,
             partitions=_partitions(settings, partitions),
             module_topics=settings.module_topics,
             security=settings.kafka_options(),

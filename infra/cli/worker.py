@@ -16,9 +16,9 @@ SHUTDOWN_S = 10.0
 
 
 def worker(
-    roles: Annotated[str, typer.Option(help=f"Which parts to run, separated by commas: {', '.join(ROLES)}.")] = ",".join(
-        ROLES
-    ),
+    roles: Annotated[
+        str, typer.Option(help=f"Which parts to run, separated by commas: {', '.join(ROLES)}.")
+    ] = ",".join(ROLES),
 ) -> None:
     """Run the working parts until SIGTERM or Ctrl-C."""
 

@@ -130,8 +130,7 @@ class Spec:
             self.stream.head, self.stream.cause = head, envelope.offset
             self._fold(draft)
             self.drafts.append(draft)
-            self.events.append(event)
-            self._name(event)
+            self.note(event)
 
     def copy(self) -> Self:
         """Return a spec that can go another way."""
@@ -160,7 +159,9 @@ class Spec:
         """Return the name that the model gave a call."""
         return next((name for name, id_ in self.call_ids.items() if id_ == call_id), call_id)
 
-    def _name(self, event: Event) -> None:
+    def note(self, event: Event) -> None:
+        """Learn the names of what an event begins, for the commands that come after it."""
+        self.events.append(event)
         match event:
             case ExecutionStarted():
                 self.run_id, self.step = event.execution_id, 0

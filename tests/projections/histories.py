@@ -103,6 +103,12 @@ class Stream:
         self.say(created, actor="user:ann")
         return self.say(ev.AgentActivated(id=self.agent_id, name=whole.name), actor="user:ann")
 
+    def changed(self, version: int, **changes: Json) -> "Stream":
+        return self.say(ev.AgentUpdated(id=self.agent_id, agent_version=version, changes=changes), actor="user:bob")
+
+    def deleted(self) -> "Stream":
+        return self.say(ev.AgentDeleted(id=self.agent_id, name=self.slug), actor="user:cy")
+
     def started(self, name: str = "t1", data: Json = None) -> "Run":
         at_ms = self.at_ms + 100
         run = Run(self, execution_id_of(at_ms, self.agent_id, "/crm", name))
@@ -409,7 +415,9 @@ def varied_run(stream: Stream, name: str, random: Random) -> Stream:
     else:
         run.approval_resolved(approved=False, position=1).denied(position=1)
     run.observed("2 results").metered(Usage(input_tokens=5, output_tokens=5))
-    return run.timed_out() if way == 5 else run.thought("Done").completed()
+    ended = run.timed_out() if way == 5 else run.thought("Done").completed()
+    run.metered(Usage(input_tokens=3))  # a reply that came after the end
+    return ended
 
 
 def interleaved(streams: list[Stream], random: Random) -> Iterator[Draft]:

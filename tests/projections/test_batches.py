@@ -44,6 +44,9 @@ async def history(journal: Journal) -> int:
     for number in range(3):
         for stream in streams:
             varied_run(stream, f"t{number}", random)
+    for stream in streams:
+        stream.changed(2, name="Two", domain=None).changed(3, name="Three", llm_model="m3").deleted()
+        stream.created().changed(2, domain="support")
     usual_run(streams[0], "t\u0000", {"text": "a\u0000b"})
     rivals = [stream.drafts[-5:] for stream in streams]
     await journal.write(interleaved(streams, random))

@@ -29,13 +29,11 @@ async def test_an_agent_is_created_changed_and_deleted_and_its_row_stays(pool: P
     )
     await project(pool, journal, stream)
     assert await rows(pool, select) == [("Greeter", "assistant", "sales", 1, True, "gpt-4o")]
-    stream.say(ev.AgentUpdated(id=stream.agent_id, agent_version=2, changes={"llm_model": "m2", "domain": None}))
-    stream.say(ev.AgentUpdated(id=stream.agent_id, agent_version=3, changes={"name": "Greta"}))
+    stream.changed(2, llm_model="m2", domain=None).changed(3, name="Greta")
     stream.say(ev.AgentDeactivated(id=stream.agent_id, name="Greta"), actor="user:bob")
     await project(pool, journal, stream)
     assert await rows(pool, select) == [("Greta", "assistant", None, 3, False, "m2")]
-    stream.say(ev.AgentDeleted(id=stream.agent_id, name="Greta"), actor="user:cy")
-    await project(pool, journal, stream)
+    await project(pool, journal, stream.deleted())
     select = "SELECT created_by, updated_by, deleted_at = updated_at, is_active FROM projections.ai_agents"
     assert await rows(pool, select) == [("user:ann", "user:cy", True, False)]
     await project(pool, journal, stream.created())

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,10 @@ def events(extension: st.SearchStrategy[Any]) -> st.SearchStrategy[CloudEvent]:
     json_data = st.tuples(st.sampled_from(["application/json", "text/json; charset=utf-8", "a/b+JSON"]), json_values)
     bytes_data = st.tuples(st.sampled_from(["application/octet-stream", "text/plain"]), st.binary(max_size=30))
     no_data = st.tuples(st.none(), st.none())
-    made: Callable[..., CloudEvent] = lambda typed, **rest: CloudEvent(datacontenttype=typed[0], data=typed[1], **rest)
+
+    def made(typed: tuple[str | None, Any], **rest: Any) -> CloudEvent:
+        return CloudEvent(datacontenttype=typed[0], data=typed[1], **rest)
+
     return st.builds(
         made,
         json_data | bytes_data | no_data,
@@ -258,10 +261,10 @@ def test_a_missing_attribute_is_named(name: str) -> None:
         (binary(time="2026-02-30T00:00:00Z"), "no time of the calendar"),
         (binary(Upper="x"), "'Upper' is no attribute's name"),
         (binary(with_line="x"), "no attribute's name"),
-        (binary(**{"n" * 65: "x"}), "no attribute's name"),
+        (binary(None, **{"n" * 65: "x"}), "no attribute's name"),
         (binary(datacontenttype="a/b"), "has no place in binary mode"),
         (binary(ext="x" * 4097), "'ext' has 4097 characters"),
-        (binary(**{f"e{i}": "x" for i in range(65)}), "65 extensions are too many"),
+        (binary(None, **{f"e{i}": "x" for i in range(65)}), "65 extensions are too many"),
         (binary(b"{", content_type="application/json"), "not JSON"),
         (binary(b"", content_type="application/json"), "not JSON"),
         (binary(b"NaN", content_type="application/json"), "not JSON"),

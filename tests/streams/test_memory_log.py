@@ -105,7 +105,7 @@ async def test_truncation_wakes_and_fails_a_reader_that_waits_before_it(log: Mem
     await log.append("plain", 0, [draft("a"), draft("b")])
     log.truncate("plain", 0, before=1)
     assert values(log.records("plain", 0)) == ["b"]
-    with pytest.raises(LogTruncatedError, match="offset 0 of 'plain' partition 0 .* 1 to 2"):
+    with pytest.raises(LogTruncatedError, match=r"offset 0 of 'plain' partition 0 .* 1 to 2"):
         await read(log, "plain")
 
 
