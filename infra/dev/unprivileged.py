@@ -50,7 +50,7 @@ def runner_for(data: Path, reached: Iterable[Path]) -> Runner:
     owner = data.stat().st_uid if data.exists() else 0
     uid, gid = (owner, data.stat().st_gid) if owner else _nobody()
     options = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    closed = next((path for path in reached if not _is_open(path)), None)
+    closed = next((path for path in reached if not is_open(path)), None)
     if closed is not None:
         if not _has_capability():
             raise StackError(f"Postgres can't run as root, and others can't reach {str(closed)!r}: {HINT}")
@@ -66,7 +66,7 @@ def _nobody() -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _is_open(path: Path) -> bool:
+def is_open(path: Path) -> bool:
     """Tell if everyone can go through all directories above `path`."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents if parent.exists())
 

@@ -203,11 +203,11 @@ async def test_an_append_that_fails_loses_nothing_and_doubles_nothing(outcome: O
     async with Owner(process(log, model), log) as owner:
         await tell(log, create())
         await owner.done(log)
-        for _ in range(2):
-            fate = Fate(log, outcome)
-            await tell(log, update(name=f"Name {len(lines(log))}"))
-            await until(lambda: not fate.left)  # noqa: B023 - awaited within the turn
-            await owner.done(log)
+        for turn in (1, 2):
+            Fate(log, outcome)
+            await tell(log, update(name=f"Name {turn}"))
+            await until(lambda: lines(log).count("agent.updated") == turn)  # noqa: B023 - awaited within the turn
+            await until(lambda: owner.partition.counters.restores == turn + 1)  # noqa: B023
             log.release()
         await tell(log, activate(), start())
         await until(lambda: "execution.completed" in lines(log))

@@ -95,7 +95,7 @@ def alterations(record: Record) -> Iterator[Record]:
 
 def test_every_single_alteration_of_a_record_is_seen() -> None:
     verdicts = [judge(NO_HEAD, altered)[0] for altered in alterations(FIRST)]
-    assert len(verdicts) > 700
+    assert len(verdicts) > 600
     assert "counts" not in verdicts
 
 

@@ -44,13 +44,17 @@ async def test_concurrent_appends_to_several_partitions_all_land(place: Place) -
         assert sorted(bases[partition * 10 : partition * 10 + 10]) == list(range(0, 50, 5))
 
 
-async def test_sent_records_get_consecutive_places_in_the_order_of_sending(place: Place) -> None:
-    sends = [asyncio.create_task(place.log.send(place.topic, draft, partition=3)) for draft in drafts(100)]
-    places = await asyncio.gather(*sends)
-    assert [p.offset for p in places] == list(range(100))
-    assert {p.partition for p in places} == {3}
+async def test_records_sent_at_once_each_stand_where_their_sender_was_told(place: Place) -> None:
+    places = await asyncio.gather(*(place.log.send(place.topic, draft, partition=3) for draft in drafts(100)))
+    assert sorted(at.offset for at in places) == list(range(100))
+    assert {at.partition for at in places} == {3}
     async with place.log.reader(place.topic, {3: 0}) as reader:
-        assert [r.header("n") for r in await read(reader, 100)] == [b"%d" % i for i in range(100)]
+        found = await read(reader, 100)
+    assert [found[at.offset].header("n") for at in places] == [b"%d" % i for i in range(100)]
+
+
+async def test_records_sent_one_after_the_other_stand_in_that_order(place: Place) -> None:
+    assert [(await place.log.send(place.topic, draft, partition=0)).offset for draft in drafts(5)] == [0, 1, 2, 3, 4]
 
 
 async def test_a_key_chooses_the_same_partition_in_every_log(place: Place) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -106,22 +107,22 @@ async def test_retention_takes_the_log_id_of_commands_and_nothing_writes_another
 async def test_record_0_gone_from_what_is_kept_for_ever_is_an_error(log: MemoryLog) -> None:
     await ensure_genesis(log, EVENTS)
     log.truncate(EVENTS, 0, before=1)
-    with pytest.raises(LogTruncatedError, match="'ai.events' partition 0 begins at offset 1, but is to be kept"):
+    with pytest.raises(LogTruncatedError, match=r"'ai.events' partition 0 begins at offset 1, but is to be kept"):
         await log_id(log, EVENTS, 0)
 
 
 async def test_a_missing_genesis_says_what_to_do(log: MemoryLog) -> None:
-    with pytest.raises(NotFoundError, match="'ai.events' partition 1 has no genesis record: run `dramac topics"):
+    with pytest.raises(NotFoundError, match=r"'ai.events' partition 1 has no genesis record: run `dramac topics"):
         await log_id(log, EVENTS, 1)
     await log.append(EVENTS, 1, [Draft(b"k", b"v")])
-    with pytest.raises(NotFoundError, match="record 0 of 'ai.events' partition 1 is not a genesis record"):
+    with pytest.raises(NotFoundError, match=r"record 0 of 'ai.events' partition 1 is not a genesis record"):
         await log_id(log, EVENTS, 1)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b"{}", b"\xff"])
 async def test_a_broken_genesis_is_said_so(log: MemoryLog, value: bytes | None) -> None:
     await log.append(EVENTS, 0, [Draft(None, value, (("dramac_genesis", b"1"),))])
-    with pytest.raises(ConfigurationError, match="the genesis record of 'ai.events' partition 0 can't be read"):
+    with pytest.raises(ConfigurationError, match=r"the genesis record of 'ai.events' partition 0 can't be read"):
         await log_id(log, EVENTS, 0)
 
 
@@ -132,40 +133,42 @@ def test_other_records_are_no_genesis() -> None:
 # --- Kafka
 
 
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Our topics under names of this test's own, since other tests use the real names."""
-    suffix = os.urandom(3).hex()
-    names = {d.name: f"{d.name}-{suffix}" for d in AI_TOPICS}
+class Renamed:
+    """Our topics under names of one test's own, since other tests use the real names; without genesis."""
 
-    def renamed(module_topics: object = ()) -> tuple[TopicDefinition, ...]:
-        return tuple(
-            TopicDefinition(
-                names.get(d.name, d.name), d.retention_ms, d.cleanup, d.append_time, d.max_message_bytes, d.segment_ms
-            )
-            for d in definitions(module_topics)  # type: ignore[arg-type]
-        )
+    def __init__(self) -> None:
+        suffix = os.urandom(3).hex()
+        self.names = {d.name: f"{d.name}-{suffix}" for d in AI_TOPICS}
 
-    monkeypatch.setattr(kafka_topics, "definitions", renamed)
-    monkeypatch.setattr(kafka_topics, "COMMANDS", names[COMMANDS])
-    monkeypatch.setattr(kafka_topics, "EVENTS", names[EVENTS])
-    yield names
+    def __getitem__(self, name: str) -> str:
+        return self.names[name]
+
+    def definitions(self, module_topics: Sequence[str] = ()) -> tuple[TopicDefinition, ...]:
+        assert not module_topics
+        return tuple(replace(d, name=self.names[d.name], genesis=False) for d in AI_TOPICS)
+
+    def definition(self, name: str) -> TopicDefinition:
+        return next(d for d in self.definitions() if d.name == self.names[name])
 
 
 @pytest_asyncio.fixture
-async def cleaned(kafka_log: KafkaLog, named: dict[str, str]) -> AsyncIterator[dict[str, str]]:
-    yield named
+async def ours(kafka_log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Renamed]:
+    renamed = Renamed()
+    monkeypatch.setattr(kafka_topics, "definitions", renamed.definitions)
+    monkeypatch.setattr(kafka_topics, "COMMANDS", renamed[COMMANDS])
+    monkeypatch.setattr(kafka_topics, "EVENTS", renamed[EVENTS])
+    yield renamed
     there = {found["topic"] for found in await kafka_log.topics()}
-    await kafka_log.admin.delete_topics([name for name in named.values() if name in there])
+    await kafka_log.admin.delete_topics([name for name in renamed.names.values() if name in there])
 
 
 async def set_configs(log: KafkaLog, topic: str, configs: dict[str, str]) -> None:
     await log.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
 
 
-async def test_creating_twice_is_creating_once(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
+async def test_creating_twice_is_creating_once(kafka_log: KafkaLog, ours: Renamed) -> None:
     first = await create_topics(kafka_log.bootstrap, partitions=2, replication_factor=1)
-    assert set(first) == set(cleaned.values())
+    assert set(first) == set(ours.names.values())
     assert await create_topics(kafka_log.bootstrap, partitions=2, replication_factor=1) == ()
     assert await check_topics(kafka_log.bootstrap, partitions=2) == []
 
@@ -178,56 +181,50 @@ async def test_the_real_topics_have_their_genesis_and_pass_the_check(kafka_log: 
     assert (await kafka_log.bounds("module.events", 0)).start == 0
 
 
-async def test_another_number_of_partitions_is_refused(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
+async def test_another_number_of_partitions_is_refused(kafka_log: KafkaLog, ours: Renamed) -> None:
     await create_topics(kafka_log.bootstrap, partitions=2, replication_factor=1)
     with pytest.raises(ConfigurationError, match=r"has 2 partitions, not 3: the number can't be changed later"):
         await create_topics(kafka_log.bootstrap, partitions=3, replication_factor=1)
     problems = await check_topics(kafka_log.bootstrap, partitions=3)
-    assert {problem.topic for problem in problems} == set(cleaned.values())
+    assert {problem.topic for problem in problems} == set(ours.names.values())
 
 
-async def test_more_replicas_than_brokers_are_refused_in_words(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
+async def test_more_replicas_than_brokers_are_refused_in_words(kafka_log: KafkaLog, ours: Renamed) -> None:
     with pytest.raises(ConfigurationError, match=r"Kafka refuses the topic .*replication factor"):
         await create_topics(kafka_log.bootstrap, partitions=2, replication_factor=3)
 
 
-async def test_missing_topics_are_found(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
+async def test_missing_topics_are_found(kafka_log: KafkaLog, ours: Renamed) -> None:
     problems = await check_topics(kafka_log.bootstrap, partitions=2, module_topics=["no.module"])
-    assert {p.topic for p in problems} == {*cleaned.values(), "no.module"}
+    assert {p.topic for p in problems} == {*ours.names.values(), "no.module"}
     assert all("is missing" in p.text for p in problems)
 
 
-async def test_wrong_settings_and_unlike_keying_are_found(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
-    names = cleaned
-    wanted = {d.name: d for d in kafka_topics.definitions()}
-    await kafka_log.admin.create_topics([NewTopic(names[EVENTS], 3, 1, topic_configs=wanted[names[EVENTS]].configs())])
-    others = [d for d in wanted.values() if d.name != names[EVENTS]]
+async def test_wrong_settings_and_unlike_keying_are_found(kafka_log: KafkaLog, ours: Renamed) -> None:
+    events = NewTopic(ours[EVENTS], 3, 1, topic_configs=ours.definition(EVENTS).configs())
+    await kafka_log.admin.create_topics([events])
+    others = [ours.definition(name) for name in (COMMANDS, CHECKPOINTS, LIVE, DEAD_LETTERS)]
     await create_definitions(kafka_log, others, partitions=2, replication_factor=1)
-    await set_configs(kafka_log, names[COMMANDS], {"message.timestamp.type": "CreateTime", "retention.ms": "1000000"})
-    await set_configs(kafka_log, names[DEAD_LETTERS], {"max.message.bytes": "1000000"})
-    await set_configs(kafka_log, names[CHECKPOINTS], {"cleanup.policy": "delete"})
-    await set_configs(kafka_log, names[LIVE], {"max.message.bytes": "9000000", **_kept(wanted[names[LIVE]])})
+    await set_configs(kafka_log, ours[COMMANDS], {"message.timestamp.type": "CreateTime", "retention.ms": "1000000"})
+    await set_configs(kafka_log, ours[DEAD_LETTERS], {"max.message.bytes": "1000000"})
+    await set_configs(kafka_log, ours[CHECKPOINTS], {"cleanup.policy": "delete"})
+    await set_configs(kafka_log, ours[LIVE], {**ours.definition(LIVE).configs(), "max.message.bytes": "4000000"})
     found = {
         (p.topic, p.text.split(",")[0].split(":")[0]) for p in await check_topics(kafka_log.bootstrap, partitions=2)
     }
     assert found >= {
-        (names[EVENTS], "has 3 partitions"),
-        (names[COMMANDS], "has message.timestamp.type=CreateTime"),
-        (names[COMMANDS], "has retention.ms=1000000"),
-        (names[DEAD_LETTERS], "has max.message.bytes=1000000"),
-        (names[CHECKPOINTS], "has cleanup.policy=delete"),
+        (ours[EVENTS], "has 3 partitions"),
+        (ours[COMMANDS], "has message.timestamp.type=CreateTime"),
+        (ours[COMMANDS], "has retention.ms=1000000"),
+        (ours[DEAD_LETTERS], "has max.message.bytes=1000000"),
+        (ours[CHECKPOINTS], "has cleanup.policy=delete"),
     }
-    assert not [text for topic, text in found if topic == names[LIVE]]  # more bytes than needed are no problem
+    assert not [text for topic, text in found if topic == ours[LIVE]]  # more bytes than needed are no problem
     assert any("both are keyed by agent" in p.text for p in await check_topics(kafka_log.bootstrap, partitions=2))
 
 
-def _kept(definition: TopicDefinition) -> dict[str, str]:
-    return {k: v for k, v in definition.configs().items() if k != "max.message.bytes"}
-
-
-async def test_a_topic_without_genesis_is_found(kafka_log: KafkaLog, cleaned: dict[str, str]) -> None:
-    name = cleaned[EVENTS]
-    # The renamed definitions have no genesis; with one wanted, its absence is a problem.
+async def test_a_topic_without_genesis_is_found(kafka_log: KafkaLog, ours: Renamed) -> None:
+    name = ours[EVENTS]
     await create_topics(kafka_log.bootstrap, partitions=2, replication_factor=1)
     problems = await kafka_topics._check_genesis(kafka_log, name, 2)
     assert [p.text.partition(":")[0] for p in problems] == [
