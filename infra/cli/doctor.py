@@ -46,8 +46,8 @@ CONNECT_S = 4.0
 SKEW_S = 2.0  # approvals and timers are judged by the log's time; a person reads ours
 EARLIEST = 1_735_689_600  # 2025-01-01: a clock before it was never set
 
-PRODUCE_API = 0  # its oldest version tells a broker's release: 4.0 dropped those before 3
-PRODUCE_OLDEST_IN_4 = 3
+FETCH_API = 1  # its oldest version tells a broker's release: 4.0 dropped those before 4
+FETCH_OLDEST_IN_4 = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +208,9 @@ async def _kafka(settings: Settings, endpoints: Endpoints) -> list[Finding]:
 def _release(log: KafkaLog) -> str:
     """Say of which release the brokers are, as far as the oldest calls that they still take tell it."""
     for connection in log.admin._client._conns.values():
-        oldest, _ = connection._versions.get(PRODUCE_API, (None, None))
+        oldest, _ = connection._versions.get(FETCH_API, (None, None))
         if oldest is not None:
-            return ", Kafka 4.0 or newer" if oldest >= PRODUCE_OLDEST_IN_4 else ", a Kafka before 4.0"
+            return ", Kafka 4.0 or newer" if oldest >= FETCH_OLDEST_IN_4 else ", a Kafka before 4.0"
     return ""
 
 

@@ -1,7 +1,7 @@
 """Where Postgres' programs are: in the wheel, or in a copy that an unprivileged user can reach.
 
 A capability opens directories to a process, but not to `access(2)`, by which Postgres' programs look for each
-other. So where root's virtual environment lies below a closed directory, its 38 MB are copied, once, to a place that is open.
+other. So where root's virtual environment lies below a closed directory, 38 MB are copied, once, to an open place.
 """
 
 import importlib.util
@@ -34,7 +34,7 @@ def postgres_binaries() -> Path:
     faults = []
     for place in (SYSTEM_CACHE, Path(tempfile.gettempdir()) / "dramac-cache"):
         try:
-            return _copy(installed, place / name) / "bin"
+            return _copy(installed, place / name) / installed.parent.name / installed.name / "bin"
         except OSError as error:
             faults.append(f"{place}: {error.strerror or error}")
     raise StackError(
@@ -55,13 +55,21 @@ def _installed() -> Path:
 
 
 def _copy(installed: Path, target: Path) -> Path:
-    """Copy the installation to `target`, unless it is there; it appears when it is complete."""
+    """Copy the installation to `target`, unless it is there; it appears when it is complete.
+
+    The libraries that came with the wheel lie beside the package, and are found from there.
+    """
+    package = installed.parent
+    libraries = package.with_name(f"{package.name}.libs")
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _check_ours(target.parent)
     if not target.exists():
         draft = Path(tempfile.mkdtemp(dir=target.parent))
         try:
-            shutil.copytree(installed, draft / "copy", symlinks=True)
+            shutil.copytree(installed, draft / "copy" / package.name / installed.name, symlinks=True)
+            if libraries.is_dir():
+                shutil.copytree(libraries, draft / "copy" / libraries.name, symlinks=True)
+            draft.chmod(0o755)
             (draft / "copy").rename(target)
         except FileExistsError:
             pass  # somebody was quicker
@@ -76,5 +84,5 @@ def _check_ours(path: Path) -> None:
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(0, f"{str(path)!r} is not root's alone")
-    if not is_open(path / "bin"):
+    if not is_open(path / "any"):
         raise PermissionError(0, f"{str(path)!r} can't be reached by others")

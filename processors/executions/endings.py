@@ -20,6 +20,8 @@ from schemas.ids import AgentId, CallId, ExecutionId
 
 Spent = StepThought | StepModelFailed
 
+ACTIONS_TOLD = 500  # the newest calls that a run's end lists, so that it always fits into an event; all are in the log
+
 
 class _Summary(TypedDict):
     execution_id: ExecutionId
@@ -76,7 +78,7 @@ def _summary(run: Run, at_ms: int, spent: Spent | None, denied: CallId | None = 
         agent_id=run.agent_id,
         actions_taken=tuple(
             ActionTaken(call_id=call.id, tool=call.tool, status="denied" if call.id == denied else call.ended_as)
-            for call in run.calls.values()
+            for call in [*run.calls.values()][-ACTIONS_TOLD:]
         ),
         tokens_used=totals.tokens_input + totals.tokens_output,
         totals=totals,

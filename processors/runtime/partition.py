@@ -21,6 +21,7 @@ from schemas.ids import ExecutionId, SiteId, event_id_of, parse_agent_id
 from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.log import Draft, Log, Member, Record
 from streams.records import Said, decode_command, decode_event, encode_event
+from streams.sizes import record_bytes
 from streams.topics import COMMANDS, EVENTS, is_genesis
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ IDLE_S = 0.5  # how long a read waits; then the owner looks whether somebody els
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 RESTORE_RECORDS = 2_000  # read at a time while restoring
+EVENT_HEADERS_BYTES = 1_000  # at most, around an event's payload, without what its headers take from the command
+COMMAND_HEADERS_LIMIT_BYTES = 16 * 1024  # every event of a command repeats the most of them
 
 
 class PoisonError(Exception):
@@ -211,7 +214,7 @@ class Partition:
         for _ in range(2):  # once more in place: what failed by chance need not cost a restore
             try:
                 events = decide(stream, envelope, at_ms)
-                if sum(len(event.encode()) for event in events) <= DECISION_LIMIT_BYTES:
+                if _size_of(stream, envelope, events) <= DECISION_LIMIT_BYTES:
                     return events
                 logger.error("the events of command %d are too large", envelope.offset)
                 break
@@ -229,7 +232,7 @@ class Partition:
             for index, event in enumerate(events):
                 draft, head = encode_event(_said(stream, envelope, index, event, at_ms), head)
                 batch.drafts.append(draft)
-                batch.size += len(draft.value or b"") + 700  # and its headers
+                batch.size += record_bytes(draft)
                 evolve(stream, event, at_ms, envelope.correlation_id)
                 if (run_id := getattr(event, "execution_id", None)) is not None:
                     runs.add(run_id)
@@ -350,7 +353,19 @@ def _decode(record: Record) -> CommandEnvelope:
     size = len(record.value or b"")
     if size > EVENT_LIMIT_BYTES:
         raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")
+    headers = sum(len(name) + len(content) for name, content in record.headers)
+    if headers > COMMAND_HEADERS_LIMIT_BYTES:
+        raise DecodeError(f"a command's headers may have {COMMAND_HEADERS_LIMIT_BYTES} bytes, these have {headers}")
     return decode_command(record)
+
+
+def _size_of(stream: Stream, envelope: CommandEnvelope, events: Sequence[Event]) -> int:
+    """Return how many bytes the records of a decision have, at most: many small events are large by their headers."""
+    run = stream.runs.get(getattr(envelope.command, "execution_id", ExecutionId("")))
+    correlation_id = envelope.correlation_id if run is None else run.correlation_id
+    taken = (envelope.id, envelope.actor, correlation_id, envelope.traceparent or "")
+    headers = EVENT_HEADERS_BYTES + sum(len(text.encode()) for text in taken)
+    return sum(len(event.encode()) + headers for event in events)
 
 
 def _said(stream: Stream, envelope: CommandEnvelope, index: int, event: Event, at_ms: int) -> Said:

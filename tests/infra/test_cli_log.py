@@ -177,7 +177,7 @@ def test_of_a_file_with_too_large_an_event_nothing_is_published(modules: Setting
     large = b'{"type":"a","data":"' + b"x" * 2_000 + b'"}'
     ran = dramac(modules, "publish", "-", "--topic", SMALL, stdin=CREATED + b"\n" + large)
     assert ran.code == FAILED
-    assert ran.says_in_one_line("line 2", "1,000 bytes", "nothing was published")
+    assert ran.says_in_one_line("line 2", "takes 1,000", "nothing was published")
     assert now(ends(kafka, SMALL)) == 0
 
 
