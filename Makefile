@@ -17,7 +17,7 @@ dev: $(STAMP) ## run everything here until Ctrl-C
 	@$(BIN)/dramac dev
 
 test: $(STAMP) ## all tests, in memory and against real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

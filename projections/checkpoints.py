@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from projections.db import TRANSIENT, Db, Pool
@@ -56,11 +56,15 @@ class Checkpoint:
     log_id: str | None
 
 
-async def load_checkpoints(db: Db, log_ids: Mapping[int, str | None]) -> dict[int, Checkpoint]:
-    """Return the checkpoint of each partition in `log_ids`; where there is none, one at offset 0 of that log."""
+async def create_checkpoints(db: Db, log_ids: Mapping[int, str | None]) -> None:
+    """Put a checkpoint at offset 0 of the given log where a partition has none."""
     partitions = sorted(log_ids)
     await db.execute(CREATE, PROJECTION, EVENTS, partitions, [log_ids[partition] for partition in partitions])
-    rows = await db.fetch(LOAD, PROJECTION, EVENTS, partitions)
+
+
+async def load_checkpoints(db: Db, partitions: Iterable[int]) -> dict[int, Checkpoint]:
+    """Return the checkpoints of those partitions that have one."""
+    rows = await db.fetch(LOAD, PROJECTION, EVENTS, sorted(partitions))
     return {row["partition"]: Checkpoint(row["partition"], row["next_offset"], row["log_id"]) for row in rows}
 
 

@@ -136,7 +136,8 @@ class Projector:
                     raise
                 if self.applied + self.ignored > seen:
                     pause_s = BACKOFF_S[0]
-                logger.warning("projecting pauses for %.1f s: %s", pause_s, str(error) or repr(error))
+                why = str(error).partition("\n")[0] or repr(error)
+                logger.warning("projecting pauses for %.1f s: %s", pause_s, why)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, longest_s)
 
@@ -150,6 +151,8 @@ class Projector:
         if targets is not None:
             for track in tracks.values():
                 targets.setdefault(track.partition, track.end)
+            if self._reached(tracks, targets):
+                return
         async with self._log.reader(EVENTS, {p: track.next_offset for p, track in tracks.items()}) as reader:
             await self._pump(reader, tracks, targets)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from projections.checkpoints import load_checkpoints
+from projections.checkpoints import create_checkpoints, load_checkpoints
 from projections.db import Pool
 from projections.stream_heads import load_heads
 from schemas.errors import LogReplacedError, LogTruncatedError
@@ -36,10 +36,12 @@ async def open_tracks(log: Log, pool: Pool, partitions: Iterable[int]) -> dict[i
         UnavailableError: the log does not answer.
     """
     found = await _look(log, partitions)
-    # One snapshot: heads must be those of the checkpoint's offset.
-    async with pool.acquire() as db, db.transaction(isolation="repeatable_read"):
-        checkpoints = await load_checkpoints(db, {partition: name for partition, (_, name) in found.items()})
-        heads = await load_heads(db, sorted(found))
+    async with pool.acquire() as db:
+        await create_checkpoints(db, {partition: name for partition, (_, name) in found.items()})
+        # One snapshot: heads must be those of the checkpoint's offset.
+        async with db.transaction(isolation="repeatable_read", readonly=True):
+            checkpoints = await load_checkpoints(db, found)
+            heads = await load_heads(db, sorted(found))
     tracks = {
         partition: Track(partition, c.next_offset, c.log_id, Heads(heads[partition]), found[partition][0].end)
         for partition, c in checkpoints.items()

@@ -247,9 +247,7 @@ class _Check:
         if self._lines != footer.records and whole and not differing:
             yield Break(None, None, None, None, f"it has {self._lines} records, the footer says {footer.records}")
         elif same and differing:
-            yield Break(
-                None, None, None, None, "all records have the footer's sha256: it is the footer that was altered"
-            )
+            yield Break(None, None, None, None, "all records have the footer's sha256: the footer is what is wrong")
         elif not same and whole and not differing:
             why = "not the sha256 of the footer: a time, what does not count, or the footer's sha256 was altered"
             yield Break(None, None, None, None, why)

@@ -14,6 +14,8 @@ FOOTER_START = b'{"footer":'
 GENESIS_HEADER = "dramac_genesis"  # as in streams.topics, which needs more than Python
 
 _RECORD_FIELDS = ["partition", "offset", "at", "key", "headers", "value"]
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
 _FOOTER_FIELDS = ["topic", "format", "records", "sha256", "partitions", "heads"]
 
 
@@ -84,7 +86,9 @@ def decode_record(line: bytes, topic: str) -> Record:
     if list(found) != _RECORD_FIELDS:
         raise ValueError(f"a record has the fields {', '.join(_RECORD_FIELDS)}")
     partition, offset, at_ms = (_whole(found[name]) for name in _RECORD_FIELDS[:3])
-    return Record(topic, partition, offset, at_ms, _bytes(found["key"]), _bytes(found["value"]), _headers(found))
+    return Record(
+        topic, partition, offset, at_ms, _bytes(found["key"]), _bytes(found["value"]), _headers(found["headers"])
+    )
 
 
 def decode_footer(line: bytes) -> Footer:
@@ -125,7 +129,7 @@ def genesis_of(record: Record) -> tuple[str | None, str | None]:
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
 
 
 def _text(raw: bytes | None) -> str | dict[str, str] | None:
@@ -139,7 +143,7 @@ def _text(raw: bytes | None) -> str | dict[str, str] | None:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
@@ -154,11 +158,11 @@ def _whole(value: object) -> int:
 
 
 def _bytes(value: object) -> bytes | None:
+    if type(value) is str:
+        return value.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
     match value:
         case None:
             return None
-        case str():
-            return value.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
         case {"base64": str(encoded), **rest} if not rest:
             try:
                 return base64.b64decode(encoded, validate=True)
@@ -168,12 +172,11 @@ def _bytes(value: object) -> bytes | None:
             raise ValueError('bytes are a string, {"base64":"…"} or null')
 
 
-def _headers(found: Mapping[str, Any]) -> Headers:
-    headers = []
-    for pair in found["headers"] if isinstance(found["headers"], list) else [None]:
-        match pair:
-            case [str(name), content] if (raw := _bytes(content)) is not None:
-                headers.append((name, raw))
-            case _:
-                raise ValueError("headers are a list of pairs")
-    return tuple(headers)
+def _headers(pairs: object) -> Headers:
+    try:
+        headers = tuple([(name, _bytes(content)) for name, content in pairs])  # type: ignore[attr-defined]
+    except TypeError:
+        raise ValueError("headers are a list of pairs") from None
+    if type(pairs) is not list or any(type(name) is not str or content is None for name, content in headers):
+        raise ValueError("headers are a list of a name and bytes each")
+    return headers  # type: ignore[return-value] # just checked

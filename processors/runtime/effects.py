@@ -7,7 +7,7 @@ twice because an answer is slow to come back through the log.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,7 @@ class Effects:
                 return
             running = self._running[run_id] = {}
         for effect in [effect for effect in running if effect not in wanted]:
-            self._cancel(effect, running.pop(effect))
+            running.pop(effect).cancel()
         if run is not None:
             for effect in wanted:
                 if effect not in running:
@@ -104,25 +104,27 @@ class Effects:
 
     def drop(self) -> None:
         """Cancel everything but calls that were begun and can't be repeated: those tell their result."""
-        for running in self._running.values():
-            for effect, handle in running.items():
-                self._cancel(effect, handle)
-        self._running.clear()
+        for run_id in list(self._running):
+            self.forget(run_id)
+
+    def forget(self, run_id: ExecutionId) -> None:
+        """Cancel what is under way for a run, but for what was begun and can't be repeated."""
+        for handle in self._running.pop(run_id, {}).values():
+            handle.cancel()
+
+    def runs(self) -> Collection[ExecutionId]:
+        """Return the runs for which something is under way."""
+        return tuple(self._running)
 
     def __len__(self) -> int:
         return sum(len(running) for running in self._running.values())
-
-    def _cancel(self, effect: Effect, handle: Handle) -> None:
-        if isinstance(effect, CallToolOnce) and effect.call_id in self._process.begun:
-            return
-        handle.cancel()
 
     def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
         match effect:
             case CallModel():
                 return self._task(self._call_model(agent, run, self._model_request(agent, run)))
             case CallTool(call_id=call_id):
-                return self._task(self._call_tool(run, self._tool_request(run, call_id)))
+                return self._task(self._call_when_held(run, self._tool_request(run, call_id)))
             case AssembleContext():
                 return self._task(self._assemble(agent, run))
             case AskToStart(call_id=call_id):
@@ -147,8 +149,10 @@ class Effects:
                 break
             except UnavailableError as error:
                 logger.warning("context is not to be had: %s", error, extra={"execution_id": run.id})
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, LAST_RETRY_S)
+            except Exception:
+                logger.exception("a context port failed", extra={"execution_id": run.id})
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, LAST_RETRY_S)
         sha256 = context.catalogue.sha256
         await self._tell(
             run,
@@ -207,8 +211,17 @@ class Effects:
             depth=run.trigger.depth,
         )
 
-    async def _call_tool(self, run: Run, request: ToolRequest) -> None:
+    async def _call_when_held(self, run: Run, request: ToolRequest) -> None:
         await self._until_held()
+        await self._call_tool(run, request)
+
+    async def _call_once_when_held(self, run: Run, request: ToolRequest) -> None:
+        """Begin the call in a task of its own, which nothing cancels; until then it may be begun elsewhere."""
+        await self._until_held()
+        if request.call_id not in self._process.begun:
+            self._process.begun[request.call_id] = self._task(self._call_tool(run, request))
+
+    async def _call_tool(self, run: Run, request: ToolRequest) -> None:
         begun_s = time.perf_counter()
         try:
             result = await self._process.tools.call(request)
@@ -231,13 +244,10 @@ class Effects:
         )
 
     def _start_once(self, run: Run, effect: CallToolOnce) -> asyncio.Task[None]:
-        process = self._process
-        if effect.runner != process.runner:
+        if effect.runner != self._process.runner:
             doubt = DoubtTool(execution_id=run.id, call_id=effect.call_id, runner=effect.runner)
             return self._task(self._tell(run, doubt))
-        if effect.call_id not in process.begun:
-            process.begun[effect.call_id] = self._task(self._call_tool(run, self._tool_request(run, effect.call_id)))
-        return process.begun[effect.call_id]
+        return self._task(self._call_once_when_held(run, self._tool_request(run, effect.call_id)))
 
     # --- timers -----------------------------------------------------------------------------------------------------
 

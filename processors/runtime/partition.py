@@ -166,9 +166,14 @@ class Partition:
             self._start_all()
 
     def _start_all(self) -> None:
+        known: set[ExecutionId] = set()
         for stream in self.streams.values():
+            known |= stream.runs.keys()
             for run in stream.runs.values():
                 self._effects.reconcile(stream.agent, run.id, run, awaiting(run))
+        for run_id in self._effects.runs():  # what ended before all was caught up
+            if run_id not in known:
+                self._effects.forget(run_id)
 
     async def _handle(self, records: Sequence[Record]) -> None:
         position = 0

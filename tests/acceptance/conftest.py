@@ -1,11 +1,16 @@
-"""One real system for all tests of this folder; each test has sites of its own."""
+"""A real system for the tests of this folder; each test has sites of its own.
 
+Our topics have one name everywhere, so every xdist worker has a Kafka and a database of its own.
+"""
+
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
 import pytest_asyncio
 
+from infra.dev.kafka import KafkaServer
 from infra.dev.stack import Endpoints
 from projections.migrate import migrate
 from streams.kafka import KafkaLog
@@ -14,22 +19,25 @@ from tests.acceptance.system import System
 
 
 @pytest_asyncio.fixture(scope="session")
-async def system(stack: Endpoints, session_dir: Path) -> AsyncIterator[System]:
-    home = session_dir / "acceptance"
-    home.mkdir(exist_ok=True)
-    admin = await asyncpg.connect(stack.postgres)
+async def system(postgres_url: str, session_dir: Path) -> AsyncIterator[System]:
+    name = f"acceptance_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}"
+    home = session_dir / name
+    home.mkdir()
+    admin = await asyncpg.connect(postgres_url)
     try:
-        await admin.execute('DROP DATABASE IF EXISTS "acceptance" WITH (FORCE)')
-        await admin.execute('CREATE DATABASE "acceptance"')
+        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await admin.execute(f'CREATE DATABASE "{name}"')
     finally:
         await admin.close()
-    server, _, options = stack.postgres.partition("?")
-    endpoints = Endpoints(stack.kafka, f"{server.rpartition('/')[0]}/acceptance?{options}")
-    await create_topics(stack.kafka, partitions=4, replication_factor=1, module_topics=("module.events",))
-    async with KafkaLog(stack.kafka) as log, asyncpg.create_pool(endpoints.postgres, min_size=1) as pool:
-        await migrate(pool)
-        made = System(endpoints, log, pool, home)
-        yield made
-        for worker in made.workers:
-            if worker.poll() is None:
-                worker.kill()
+    server, _, options = postgres_url.partition("?")
+    async with KafkaServer(home / "kafka") as kafka:
+        endpoints = Endpoints(kafka.address, f"{server.rpartition('/')[0]}/{name}?{options}")
+        await create_topics(kafka.address, partitions=4, replication_factor=1, module_topics=("module.events",))
+        async with KafkaLog(kafka.address) as log, asyncpg.create_pool(endpoints.postgres, min_size=1) as pool:
+            await migrate(pool)
+            made = System(endpoints, log, pool, home)
+            yield made
+            for worker in made.workers:
+                if worker.poll() is None:
+                    worker.kill()
+                    worker.wait()

@@ -10,8 +10,6 @@ from streams.client import ModuleEventPublisher
 from streams.topics import COMMANDS
 from tests.acceptance.system import System, config, kill, new_site, until
 
-pytestmark = pytest.mark.xdist_group("system")
-
 RUNS = 5
 
 

@@ -11,8 +11,6 @@ from streams.log import Draft
 from streams.topics import COMMANDS, DEAD_LETTERS, MODULE_EVENTS, is_genesis
 from tests.acceptance.system import System, config, new_site, until
 
-pytestmark = pytest.mark.xdist_group("system")
-
 LARGEST = 2 * 1024 * 1024 - 2_000  # a record as large as the topic allows, with its envelope
 
 

@@ -1,12 +1,8 @@
 """The tables are a function of the log."""
 
-import pytest
-
 from streams.client import ModuleEventPublisher
 from tests.acceptance.system import System, config, new_site, until
 from tests.projections.dumps import dump as dump_tables
-
-pytestmark = pytest.mark.xdist_group("system")
 
 
 async def test_dropping_the_projections_gives_the_same_rows_again_and_leaves_the_sandbox_alone(system: System) -> None:

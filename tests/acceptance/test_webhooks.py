@@ -10,8 +10,6 @@ from schemas.ids import AgentId, SiteId
 from streams.client import ModuleEventPublisher
 from tests.acceptance.system import System, config, new_site, until
 
-pytestmark = pytest.mark.xdist_group("system")
-
 DATA = Path(__file__).parents[3] / "shared" / "data" / "crm_form_booking_webhooks.json"
 
 LISTENERS = {

@@ -3,12 +3,8 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from streams.client import ModuleEventPublisher
 from tests.acceptance.system import System, config, new_site, until
-
-pytestmark = pytest.mark.xdist_group("system")
 
 ON_THE_WIRE = [
     "ai.execution.started",

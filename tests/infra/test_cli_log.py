@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -52,11 +53,11 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="module")
 async def database(postgres_url: str) -> AsyncIterator[str]:
     """An empty database."""
+    name = f"cli_{os.urandom(4).hex()}"
     admin = await asyncpg.connect(postgres_url)
-    await admin.execute("DROP DATABASE IF EXISTS cli_log WITH (FORCE)")
-    await admin.execute("CREATE DATABASE cli_log")
-    yield urlunsplit(urlsplit(postgres_url)._replace(path="/cli_log"))
-    await admin.execute("DROP DATABASE cli_log WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 
 

@@ -1,17 +1,20 @@
 """How runs end other than by their model: once, and with an answer for whoever asks again."""
 
+from processors.executions.endings import ACTIONS_TOLD
 from processors.executions.risk import APPROVAL_MS
 from schemas.commands import CancelExecution
-from schemas.events import ExecutionCancelled, ExecutionTimedOut
+from schemas.events import ExecutionCancelled, ExecutionFailed, ExecutionTimedOut
 from schemas.ids import ExecutionId
 from tests.processors.asks import (
     NOBODY,
     STARTED,
     THINKING,
+    activate,
     approve,
     call,
     cancel,
     context,
+    create,
     deactivate,
     delete,
     doubt,
@@ -22,8 +25,8 @@ from tests.processors.asks import (
     thought,
     time_out,
 )
-from tests.processors.samples import USER
-from tests.processors.spec import SECOND_MS
+from tests.processors.samples import USER, config
+from tests.processors.spec import SECOND_MS, Spec
 
 LIMIT_MS = 120 * SECOND_MS
 HOUR_MS = 3_600_000
@@ -98,6 +101,18 @@ def test_a_deleted_agent_s_runs_are_cancelled() -> None:
     two = THINKING.given(start("trigger-2"))
     two.when(delete(), actor=USER).then("execution.cancelled", "execution.cancelled", "agent.deleted")
     assert two.given(delete(), actor=USER).stream.runs == {}
+
+
+def test_an_end_lists_only_the_newest_of_very_many_calls() -> None:
+    spec = Spec()
+    for ask in (create(config(max_steps_per_run=60)), activate(), start(), context()):
+        spec.handle(ask)
+    for step in range(60):
+        spec.handle(thought(*(call(f"{step}-{n}", "nothing") for n in range(10))), later_ms=1)
+    spec.handle(thought(text="This is all."))
+    end = spec.the(ExecutionFailed)
+    assert len(end.actions_taken) == ACTIONS_TOLD
+    assert end.actions_taken[-1].call_id == spec.call_ids["59-9"]
 
 
 def test_a_deactivated_agent_s_run_may_finish() -> None:

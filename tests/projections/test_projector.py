@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from projections import projector as module
-from projections.checkpoints import advance, load_checkpoints, wait_for
+from projections.checkpoints import Checkpoint, advance, create_checkpoints, load_checkpoints, wait_for
 from projections.db import Pool
 from projections.fold import HANDLERS
 from projections.projector import Projector
@@ -154,7 +154,7 @@ async def test_a_commit_without_an_answer_is_settled_by_the_checkpoint(
     expected = await dump(pool)
 
     await rebuild(pool)
-    Lossy.plan = ["fine", outcome]  # the first commit opens the tracks, the second is the batch
+    Lossy.plan = ["fine", outcome]  # the first commit ends the look at the checkpoints, the second is the batch
     projector = Projector(journal, lossy)
     await projector.catch_up()
     assert Lossy.plan == []
@@ -272,8 +272,8 @@ async def test_heads_are_stored_with_the_rows(pool: Pool, journal: Journal) -> N
     assert tuple(row) == (partition(stream), stream.agent_id, stream.head.sequence, stream.head.chain)
 
 
-async def test_a_new_checkpoint_begins_at_0_of_the_log_that_was_found(pool: Pool) -> None:
+async def test_a_checkpoint_begins_at_0_of_the_log_that_was_found_and_keeps_its_name(pool: Pool) -> None:
     async with pool.acquire() as db:
-        first = await load_checkpoints(db, {0: "log a"})
-        assert (first[0].next_offset, first[0].log_id) == (0, "log a")
-        assert (await load_checkpoints(db, {0: "log b"}))[0].log_id == "log a"
+        for name in ("log a", "log b"):
+            await create_checkpoints(db, {0: name})
+            assert await load_checkpoints(db, [0, 1]) == {0: Checkpoint(0, 0, "log a")}

@@ -200,7 +200,7 @@ def test_an_altered_footer_names_the_stream_it_is_wrong_about() -> None:
     assert (stream, length) in streams_of(edited(lambda told: told["heads"][stream].update(chain="0" * 64)))
     assert (stream, 1) in streams_of(edited(lambda told: told["heads"].pop(stream)))
     assert (str(agent(9)), 1) in streams_of(edited(lambda t: t["heads"].update({agent(9): t["heads"][stream]})))
-    assert "it is the footer that was altered" in edited(lambda told: told["heads"].pop(stream)).text()
+    assert "the footer is what is wrong" in edited(lambda told: told["heads"].pop(stream)).text()
 
 
 @pytest.mark.parametrize(
