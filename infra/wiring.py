@@ -13,7 +13,7 @@ from typing import Literal
 import asyncpg
 
 from infra.context import CatalogueContext
-from infra.dev.stack import Endpoints, find_running
+from infra.dev.stack import Endpoints
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.scripted import ScriptedModel
 from infra.modules.router import ToolRouter
@@ -37,24 +37,6 @@ Role = Literal["decider", "router", "projector"]
 ROLES: tuple[Role, ...] = ("decider", "router", "projector")
 
 SANDBOX_MODULES = frozenset({"crm", "email", "tasks"})
-
-
-async def endpoints_of(settings: Settings) -> Endpoints:
-    """Return where Kafka and Postgres are: as set, else those of a running embedded stack.
-
-    Raises:
-        UnavailableError: neither; it says how to start them.
-    """
-    kafka, postgres = settings.kafka, settings.postgres_url
-    if kafka and postgres:
-        return Endpoints(kafka, postgres)
-    running = await find_running(settings.data_dir)
-    if running is None:
-        raise UnavailableError(
-            "nothing is running here: start `dramac dev` in another terminal, "
-            "or set DRAMAC_KAFKA and DRAMAC_POSTGRES to use your own"
-        )
-    return Endpoints(kafka or running.kafka, postgres or running.postgres)
 
 
 @asynccontextmanager

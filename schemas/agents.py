@@ -16,8 +16,8 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
 
-_EVENT_TRIGGER = re.compile(r"^event:[A-Za-z0-9_.*-]{1,200}$")
-_SCHEDULE_TRIGGER = re.compile(r"^schedule:\S.{0,120}$")
+_EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
+_SCHEDULE_TRIGGER = re.compile(r"schedule:\S.{0,120}")
 _PLAIN_TRIGGERS = ("manual", "webhook")
 
 
@@ -28,7 +28,7 @@ class Goal(Message):
     description: Text = ""
     priority: int = Field(default=5, ge=1, le=10)
     metric: str | None = None
-    target: float | None = None
+    target: float | None = Field(default=None, allow_inf_nan=False)
     comparison: Comparison = "gte"
     is_recurring: bool = True
     deadline: datetime | None = None
@@ -66,7 +66,7 @@ class AgentConfig(Message):
     is_public: bool = False
     llm_provider: str = Field(default="openai", max_length=50)
     llm_model: str = Field(default="gpt-4o", max_length=200)
-    temperature: float = Field(default=0.7, ge=0, le=2)
+    temperature: float = Field(default=0.7, ge=0, le=2, allow_inf_nan=False)
     max_tokens: int = Field(default=4096, ge=1, le=1_000_000)
 
     max_steps_per_run: int = Field(default=10, ge=1, le=100)
@@ -83,7 +83,7 @@ class AgentConfig(Message):
     @classmethod
     def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:
         for trigger in triggers:
-            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.match(trigger) or _SCHEDULE_TRIGGER.match(trigger):
+            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger) or _SCHEDULE_TRIGGER.fullmatch(trigger):
                 continue
             raise ValueError(
                 f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "

@@ -8,6 +8,7 @@ an absent key or value has the length 0xffffffff and no bytes.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ CHAIN = "ce_chain"
 SEQUENCE = "ce_sequence"
 GENESIS = b"\x00" * 32
 
+_LOWER_HEX = re.compile(rb"[0-9a-f]{64}")
 _ABSENT = b"\xff\xff\xff\xff"
 
 
@@ -57,19 +59,23 @@ def _framed_name(name: str) -> bytes:
 
 
 def stamp(headers: Headers) -> tuple[int, bytes] | None:
-    """Return (sequence, chain) as a record's headers claim them; None where they are missing or malformed."""
+    """Return (sequence, chain) as a record's headers claim them; None where they are missing or malformed.
+
+    Each stands once, and in one form only: the chain's own header is not hashed, so no byte of it may be free.
+    """
     sequence = chain = None
     for name, content in headers:
         if name == SEQUENCE:
+            if sequence is not None:
+                return None
             sequence = content
         elif name == CHAIN:
+            if chain is not None:
+                return None
             chain = content
-    if sequence is None or chain is None or len(chain) != 64 or not sequence.isdigit():
+    if sequence is None or chain is None or _LOWER_HEX.fullmatch(chain) is None or not sequence.isdigit():
         return None
-    try:
-        return int(sequence), bytes.fromhex(chain.decode("ascii"))
-    except ValueError:
-        return None
+    return int(sequence), bytes.fromhex(chain.decode("ascii"))
 
 
 def judge(head: Head, record: Record) -> tuple[Verdict, Head]:

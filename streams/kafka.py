@@ -98,14 +98,13 @@ class KafkaLog:
             stack.push_async_callback(self.admin.close)
             self._offsets = AIOKafkaConsumer(**self._common)
             stack.push_async_callback(self._offsets.stop)
-            stack.push_async_callback(self._senders.close)
-            stack.push_async_callback(self._appenders.close)
+            stack.push_async_callback(self._close_producers)
             try:
                 async with asyncio.timeout(CONNECT_S):
                     await self.admin.start()
                     await self._offsets.start()
             except (KafkaError, TimeoutError, OSError) as error:
-                raise UnavailableError(no_answer(self.bootstrap, error or "no answer in time")) from error
+                raise UnavailableError(no_answer(self.bootstrap, error)) from error
             self._stack = stack.pop_all()
         return self
 
@@ -217,7 +216,7 @@ class KafkaLog:
             async with asyncio.timeout(REQUEST_MS / 1000):
                 found: list[dict[str, Any]] = await self.admin.describe_topics()
         except (KafkaError, TimeoutError) as error:
-            raise UnavailableError(no_answer(self.bootstrap, error or "no answer in time")) from error
+            raise UnavailableError(no_answer(self.bootstrap, error)) from error
         return found
 
     async def configs(self, topic: str) -> dict[str, str]:
@@ -230,7 +229,7 @@ class KafkaLog:
             async with asyncio.timeout(REQUEST_MS / 1000):
                 (answer,) = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
         except (KafkaError, TimeoutError) as error:
-            raise UnavailableError(no_answer(self.bootstrap, error or "no answer in time")) from error
+            raise UnavailableError(no_answer(self.bootstrap, error)) from error
         _, _, _, _, entries = answer.resources[0]
         return {name: value for name, value, *_ in entries}
 
@@ -253,6 +252,9 @@ class KafkaLog:
         finally:
             await consumer.stop()
 
+    async def _close_producers(self) -> None:
+        await asyncio.gather(self._appenders.close(), self._senders.close())
+
     def _producer(self, max_batch: int) -> AIOKafkaProducer:
         return AIOKafkaProducer(
             **self._common,
@@ -269,12 +271,20 @@ class KafkaLog:
         if (count := self._counts.get(topic)) is None:
             async with self._learning:  # one asks for all; those who wait go on in the order in which they came
                 if (count := self._counts.get(topic)) is None:
-                    count = await self.partitions(topic)
-                    limit = (await self.configs(topic)).get("max.message.bytes", LARGEST_BATCH)
-                    self._counts[topic], self._limits[topic] = count, int(limit)
+                    count = await self._learn(topic)
         if partition is not None:
             _check_partition(topic, partition, count)
         return self._limits[topic]
+
+    async def _learn(self, topic: str) -> int:
+        """Look up how many partitions a topic has, and its limit; return the former."""
+        try:
+            count = await self.partitions(topic)
+            limit = (await self.configs(topic)).get("max.message.bytes", LARGEST_BATCH)
+        except UnavailableError as error:
+            raise AppendError(unanswered(topic, None, error)) from error
+        self._counts[topic], self._limits[topic] = count, int(limit)
+        return count
 
     def _choose(self, topic: str, key: bytes | None) -> int:
         if key is not None:
@@ -283,9 +293,10 @@ class KafkaLog:
         return self._keyless % self._counts[topic]
 
     def _failed(self, error: BaseException, topic: str, partition: int, size: int) -> AppendError | RecordTooLargeError:
-        """Return our error for a write that failed; what we know of the topic is looked up anew."""
+        """Return our error for a write that failed."""
         limit = self._limits.get(topic, 0)
-        self._counts.pop(topic, None)
+        if not isinstance(error, TimeoutError):
+            self._counts.pop(topic, None)  # what the broker refuses may be because the topic is not as it was
         if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError) and size > SHARED_BATCH:
             return RecordTooLargeError(too_large(topic, size, limit))
         why = f"no answer in {self._write_s:g} s" if isinstance(error, TimeoutError) else repr(error)
@@ -323,7 +334,7 @@ async def _reach(bootstrap: str) -> None:
     Raises:
         UnavailableError: none does.
     """
-    last: object = "no answer in time"
+    last: Exception = TimeoutError()
     try:
         async with asyncio.timeout(CONNECT_S):
             for host, port, _ in collect_hosts(bootstrap.split(",")):

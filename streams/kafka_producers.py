@@ -17,7 +17,7 @@ from streams.sentences import no_answer
 logger = logging.getLogger(__name__)
 
 START_S = 5.0  # connecting and a producer id take milliseconds; a person waits for this error
-FLUSH_S = 5.0  # at the end, for what was sent and is not yet acknowledged
+FLUSH_S = 3.0  # at the end, for what was sent and is not yet acknowledged
 
 
 class Producers:
@@ -51,7 +51,7 @@ class Producers:
                     producer = self._current or await self._start()
                     await producer.partitions_for(topic)
             except (KafkaError, TimeoutError, OSError) as error:
-                raise UnavailableError(no_answer(self._bootstrap, _why(error))) from error
+                raise UnavailableError(no_answer(self._bootstrap, error)) from error
             if producer is self._current:  # it may have been discarded meanwhile
                 self._topics.add(topic)
             return producer
@@ -111,7 +111,3 @@ async def _stop(producer: AIOKafkaProducer, grace_s: float) -> None:
     except (KafkaError, KeyError) as error:  # KeyError: a batch in flight came back after it was failed
         logger.debug("a replaced producer did not stop cleanly: %r", error)
         await producer.client.close()
-
-
-def _why(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)

@@ -33,6 +33,7 @@ def unanswered(topic: str, partition: int | None, why: object) -> str:
     return f"a write to {where} was not acknowledged ({why}): only the log can tell whether it landed"
 
 
-def no_answer(bootstrap: str, why: object) -> str:
+def no_answer(bootstrap: str, error: BaseException) -> str:
     """No broker answers."""
+    why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
     return f"Kafka at {bootstrap!r} does not answer ({why}): start it, or set DRAMAC_KAFKA to where it is"

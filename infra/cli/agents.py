@@ -8,8 +8,9 @@ import typer
 from infra.agent_files import activate_agent, apply_agent, read_agent
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import endpoints_of, open_log, open_pool
+from infra.wiring import open_log, open_pool
 from projections.queries.agents import Agent, get_agent, list_agents
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, AgentCommand, DeactivateAgent, DeleteAgent
@@ -52,7 +53,7 @@ def list_(as_json: JsonFlag = False) -> None:
     """List the site's agents."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await endpoints_of(settings), size=1) as pool:
+        async with open_pool(await postgres_alone(settings), size=1) as pool:
             rows = await list_agents(pool, settings.site_id)
         if as_json:
             print_json(rows)
@@ -80,7 +81,7 @@ def show(agent: Slug, as_json: JsonFlag = False) -> None:
     """Show one agent with its configuration."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await endpoints_of(settings), size=1) as pool:
+        async with open_pool(await postgres_alone(settings), size=1) as pool:
             row = await get_agent(pool, settings.site_id, agent)
         if as_json:
             print_json(row)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from infra.agent_files import activate_agent, apply_agent, read_agent
 from infra.cli.common import FAILED, err, out, run, table
-from infra.cli.running import stack_of, working_house
 from infra.cli.rows import print_execution, print_usage
+from infra.cli.running import stack_of, working_house
 from infra.cli.timeline import line
 from infra.dev.progress import terminal_progress
 from infra.dev.stack import find_running
@@ -89,9 +89,11 @@ async def _house(settings: Settings) -> AsyncIterator[House]:
         async with open_house(settings, running, roles=()) as house:
             yield house
         return
-    async with stack_of(settings, terminal_progress(err())) as endpoints:
-        async with working_house(settings, endpoints) as house:
-            yield house
+    async with (
+        stack_of(settings, terminal_progress(err())) as endpoints,
+        working_house(settings, endpoints) as house,
+    ):
+        yield house
 
 
 async def _watch(house: House, settings: Settings, agent_id: AgentId, console: Console) -> Watched:

@@ -13,8 +13,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.cli.common import JsonFlag, err, out, print_json_line, run
-from infra.cli.places import kafka_alone
 from infra.cli.timeline import line
+from infra.places import kafka_alone
 from infra.settings import Settings
 from infra.wiring import open_log
 from schemas.envelope import EventEnvelope

@@ -7,8 +7,9 @@ import typer
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.rows import print_execution
+from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import endpoints_of, open_log, open_pool
+from infra.wiring import open_log, open_pool
 from projections.queries.agents import get_agent
 from projections.queries.executions import ExecutionStatus, get_execution, list_executions
 from schemas.commands import CancelExecution
@@ -30,7 +31,7 @@ def list_(
 
     async def work(settings: Settings) -> None:
         wanted = _status(status)
-        async with open_pool(await endpoints_of(settings), size=1) as pool:
+        async with open_pool(await postgres_alone(settings), size=1) as pool:
             found = await get_agent(pool, settings.site_id, agent) if agent is not None else None
             rows = await list_executions(
                 pool, settings.site_id, agent_id=found.id if found else None, status=wanted, limit=limit
@@ -61,7 +62,7 @@ def show(execution: RunId, as_json: JsonFlag = False) -> None:
     """Show one run with its steps and tool calls."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await endpoints_of(settings), size=1) as pool:
+        async with open_pool(await postgres_alone(settings), size=1) as pool:
             found = await get_execution(pool, settings.site_id, execution)
         if as_json:
             print_json(found)

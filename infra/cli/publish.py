@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from infra.cli.common import JsonFlag, out, print_json, run
-from infra.cli.places import kafka_alone
+from infra.places import kafka_alone
 from infra.settings import Settings
 from infra.wiring import open_log
 from schemas.errors import AppendError, ConfigurationError, DecodeError, RecordTooLargeError

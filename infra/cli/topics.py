@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import FAILED, JsonFlag, out, print_json, run
-from infra.cli.places import kafka_alone
+from infra.places import kafka_alone
 from infra.settings import EMBEDDED_PARTITIONS, Settings
 from streams.kafka_topics import check_topics, create_topics
 

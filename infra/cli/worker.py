@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import err, run
+from infra.places import endpoints_of
 from infra.settings import Settings
-from infra.wiring import ROLES, Role, endpoints_of, open_house
+from infra.wiring import ROLES, Role, open_house
 from schemas.errors import ConfigurationError
 
 SHUTDOWN_S = 10.0

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streams.dead_letters import send_dead_letter
-
 from processors.runtime.awaiting import Effect, awaiting
 from processors.runtime.effects import Effects, Process
 from processors.runtime.stream import Stream, decide, decide_internal, evolve
@@ -19,6 +17,7 @@ from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalE
 from schemas.events import Event
 from schemas.ids import ExecutionId, SiteId, event_id_of, parse_agent_id
 from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
+from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Record
 from streams.records import Said, decode_command, decode_event, encode_event
 from streams.sizes import record_bytes

@@ -1,11 +1,11 @@
 """A module's CloudEvent as a trigger."""
 
-from streams.cloudevents import CloudEvent, from_record
-
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_site_id
 from schemas.module_events import Trigger
+from streams.cloudevents import CloudEvent, from_record
 from streams.log import Record
+from streams.records import HEADER_CHARS
 
 TRIGGER_LIMIT_BYTES = 192 * 1024  # a trigger goes into a command and an event of 256 KiB with its envelope and more
 
@@ -26,7 +26,7 @@ def read_module_event(record: Record, now_ms: int) -> tuple[SiteId, str, Trigger
     if size > TRIGGER_LIMIT_BYTES:
         raise DecodeError(f"an event that wakes agents may have {TRIGGER_LIMIT_BYTES} bytes, this one has {size}")
     event = from_record(record, now=record.at_ms or now_ms)
-    return _site_of(event), str(event.extensions.get(CORRELATION) or event.id), _trigger_of(event, record)
+    return _site_of(event), _correlation_of(event), _trigger_of(event, record)
 
 
 def _site_of(event: CloudEvent) -> SiteId:
@@ -34,6 +34,13 @@ def _site_of(event: CloudEvent) -> SiteId:
         return parse_site_id(str(event.extensions.get(SITE, "")))
     except ValueError as error:
         raise DecodeError(f"the extension {SITE!r} must name the event's site: {error}") from None
+
+
+def _correlation_of(event: CloudEvent) -> str:
+    correlation_id = str(event.extensions.get(CORRELATION) or event.id)
+    if len(correlation_id) > HEADER_CHARS:
+        raise DecodeError(f"the extension {CORRELATION!r} may have {HEADER_CHARS} characters")
+    return correlation_id
 
 
 def _trigger_of(event: CloudEvent, record: Record) -> Trigger:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
-from streams.dead_letters import send_dead_letter
 
 from processors.runtime.effects import send_until_acknowledged
 from processors.triggers.directory import Directory, ends_of
@@ -18,6 +17,7 @@ from schemas.commands import StartExecution
 from schemas.errors import AppendError, DecodeError, UnavailableError
 from schemas.ids import AgentId, CommandId, SiteId, timed_id
 from schemas.module_events import Trigger
+from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Reader, Record
 from streams.records import Asked, encode_command
 from streams.topics import EVENTS, is_genesis
@@ -86,7 +86,7 @@ class Router:
             committed = await member.committed(partition)
             start = (await self._log.bounds(self._topic, partition)).start
             member.seek(partition, start if committed is None else max(committed, start))
-        self._unsought.clear()
+            self._unsought.discard(partition)  # this one alone: others may have been assigned meanwhile
         records = await member.poll_any(max_records=BATCH_EVENTS, timeout_s=IDLE_S)
         if not records:
             return

@@ -139,7 +139,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: 
     """Wait until `condition` holds."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - what is awaited lies in other processes
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"not within {timeout_s:.0f} s: {what}") from None

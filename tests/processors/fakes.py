@@ -22,8 +22,7 @@ from streams.chain import Heads
 from streams.log import Record
 from streams.memory_log import MemoryLog
 from streams.records import Asked, decode_event, encode_command
-from streams.topics import COMMANDS, EVENTS, definitions, ensure_genesis, is_genesis
-from streams.topics import AI_TOPICS, MODULE_EVENTS
+from streams.topics import AI_TOPICS, COMMANDS, EVENTS, MODULE_EVENTS, definitions, ensure_genesis, is_genesis
 from tests.processors.samples import AGENT, CATALOGUE, SITE, START_MS, USER
 from tests.processors.spec import Ask, Spec
 
@@ -34,7 +33,7 @@ Turn = str | tuple[ToolCall, ...]
 async def until(predicate: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Wait until `predicate` holds."""
     async with asyncio.timeout(timeout_s):
-        while not predicate():
+        while not predicate():  # noqa: ASYNC110 - what tests wait for has no event of its own
             await asyncio.sleep(0.002)
 
 

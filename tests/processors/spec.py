@@ -131,6 +131,7 @@ class Spec:
             self._fold(draft)
             self.drafts.append(draft)
             self.note(event)
+        assert self.folded == self.stream, "folding the events gives another state than deciding them"
 
     def copy(self) -> Self:
         """Return a spec that can go another way."""
@@ -179,4 +180,3 @@ class Spec:
         read = decode_event(record)
         evolve(self.folded, read.event, read.at_ms, read.correlation_id)
         self.folded.head, self.folded.cause = head, read.causation_offset
-        assert self.folded == self.stream, f"folding {read.type} gives another state than deciding it"

@@ -12,7 +12,7 @@ from schemas.events import StepModelFailed, ToolFailed, ToolInDoubt
 from streams.log import Draft
 from streams.memory_log import MemoryLog, Outcome
 from streams.topics import COMMANDS, EVENTS
-from tests.processors.asks import activate, approve, call, cancel, create, delete, result, resolve_doubt, start
+from tests.processors.asks import activate, approve, call, cancel, create, delete, resolve_doubt, result, start
 from tests.processors.fakes import (
     Clock,
     Owner,
@@ -194,7 +194,7 @@ async def test_a_model_that_gives_up_fails_the_run() -> None:
     "turn",
     [
         "half of a pair: \ud83d",
-        (ToolCall.model_construct(id="a", name="look_up", arguments={"id": "\ud83d"}, tool_calls=()),),
+        (ToolCall(id="a", name="look_up", arguments={"id": "\ud83d"}),),
         "x" * 300_000,
     ],
     ids=["text", "arguments", "too long"],

@@ -105,14 +105,14 @@ def test_a_deleted_agent_s_runs_are_cancelled() -> None:
 
 def test_an_end_lists_only_the_newest_of_very_many_calls() -> None:
     spec = Spec()
-    for ask in (create(config(max_steps_per_run=60)), activate(), start(), context()):
+    for ask in (create(config(max_steps_per_run=6)), activate(), start(), context()):
         spec.handle(ask)
-    for step in range(60):
-        spec.handle(thought(*(call(f"{step}-{n}", "nothing") for n in range(10))), later_ms=1)
+    for step in range(6):
+        spec.handle(thought(*(call(f"{step}-{n}", "nothing") for n in range(100))), later_ms=1)
     spec.handle(thought(text="This is all."))
     end = spec.the(ExecutionFailed)
     assert len(end.actions_taken) == ACTIONS_TOLD
-    assert end.actions_taken[-1].call_id == spec.call_ids["59-9"]
+    assert end.actions_taken[-1].call_id == spec.call_ids["5-99"]
 
 
 def test_a_deactivated_agent_s_run_may_finish() -> None:

@@ -37,9 +37,7 @@ def test_a_print_that_is_told_again_is_remembered_until_the_later_time() -> None
 
 
 @settings(deadline=None, derandomize=True)
-@given(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 30 * HOUR_MS), st.integers(0, 5 * HOUR_MS)), max_size=40)
-)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 30 * HOUR_MS), st.integers(0, 5 * HOUR_MS)), max_size=40))
 def test_a_print_is_remembered_until_its_time_and_forgotten_within_an_hour(told: list[tuple[int, int, int]]) -> None:
     ledger, at_ms, until = Ledger(), 0, dict[int, int]()
     for print_, kept_ms, later_ms in told:

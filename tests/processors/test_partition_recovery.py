@@ -229,7 +229,7 @@ async def test_no_effect_starts_before_its_request_is_acknowledged() -> None:
     async with Owner(process(log, model), log) as owner:
         await tell(log, create(), activate())
         await owner.done(log)
-        fate = Fate(log, *["refused"] * 3)
+        fate = Fate(log, "refused", "refused", "refused")
         await tell(log, start())
         await until(lambda: not fate.left)
         assert model.requests == []

@@ -50,6 +50,17 @@ def test_a_run_on_the_wire_is_the_table_of_the_design() -> None:
     run.when(thought(text="Done.")).then("step.thought 3", "execution.completed")
 
 
+def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
+    """If it fails, a log of an older release replays otherwise: decide that way under a new version of the decider."""
+    run = ACTING.given(result("a", {"name": "Ann"}), thought(call("b", "wire_money"))).given(approve("b"), actor=USER)
+    run = run.given(start_tool("b"), result("b", error="refused"), thought(text="Done."))
+    assert run.lines[-1] == "execution.completed"
+    assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
+        19,
+        "54df4eee9aed94b6a6cad01b4beefeefb0737755ceeb97f6d23b5adb89eb70e2",
+    )
+
+
 def test_a_catalogue_is_recorded_once_a_stream() -> None:
     THINKING.given(thought(text="Done."), start("trigger-2")).when(context(body=False)).then(
         "context.assembled", "step.observed 1"

@@ -12,9 +12,9 @@ from tests.projections.journal import Journal, new_journal
 
 
 @pytest_asyncio.fixture(scope="module")
-async def database(postgres_url: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """URL of a fresh database."""
-    name = "projections_" + request.module.__name__.rpartition(".")[2]
+async def database(postgres_url: str, request: pytest.FixtureRequest, worker_id: str) -> AsyncIterator[str]:
+    """URL of a fresh database, which no other xdist worker has."""
+    name = f"projections_{request.module.__name__.rpartition('.')[2]}_{worker_id}"
     admin = await asyncpg.connect(postgres_url)
     try:
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

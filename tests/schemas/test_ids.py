@@ -88,7 +88,9 @@ def test_an_id_from_outside_is_read_in_lower_case() -> None:
     assert str(parse_agent_id(SITE.upper())) == SITE
 
 
-@pytest.mark.parametrize("text", ["", "sales", "0f8fad5bd9cb469fa16570867728950e", f" {SITE}", f"{SITE}\n", f"{{{SITE}}}"])
+@pytest.mark.parametrize(
+    "text", ["", "sales", "0f8fad5bd9cb469fa16570867728950e", f" {SITE}", f"{SITE}\n", f"{{{SITE}}}"]
+)
 def test_what_is_no_uuid_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape("is not a UUID such as")):
         parse_agent_id(text)

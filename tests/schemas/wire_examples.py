@@ -159,9 +159,7 @@ def command_examples() -> dict[str, Example]:
         ),
         RecordModelFailure(execution_id=RUN, **MODEL, reason="overloaded", message="529", usage=USAGE),
         StartTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
-        RecordToolResult(
-            execution_id=RUN, call_id=CALL, output=[1, "a"], full_bytes=9, full_sha256=SHA, duration_ms=5
-        ),
+        RecordToolResult(execution_id=RUN, call_id=CALL, output=[1, "a"], full_bytes=9, full_sha256=SHA, duration_ms=5),
         DoubtTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
         ResolveDoubt(execution_id=RUN, call_id=CALL, outcome="completed", output="ok", note="seen"),
         ResolveApproval(execution_id=RUN, approval_id=APPROVAL, approved=True, note="fine"),
