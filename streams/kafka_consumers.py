@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import LogTruncatedError, UnavailableError
-from streams.log import Bounds, RebalanceListener, Record
+from streams.log import Bounds, Headers, RebalanceListener, Record
 from streams.raw_batches import fetch_raw
 from streams.sentences import out_of_range
 
@@ -118,10 +118,14 @@ def to_records(found: Iterable[Any]) -> list[Record]:
             r.timestamp,
             r.key,
             r.value,
-            tuple([(name, content or b"") for name, content in r.headers]),
+            r.headers if None not in [content for _, content in r.headers] else _without_none(r.headers),
         )
         for r in found
     ]
+
+
+def _without_none(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    return tuple((name, content or b"") for name, content in headers)
 
 
 def unavailable(error: BaseException) -> UnavailableError:

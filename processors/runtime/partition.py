@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.runtime.awaiting import Effect, awaiting
+from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
-from processors.runtime.stream import Stream, decide, decide_internal, evolve
+from processors.runtime.stream import Stream, evolve
 from schemas.commands import CreateAgent
-from schemas.envelope import DECISION_LIMIT_BYTES, EVENT_LIMIT_BYTES, CommandEnvelope
+from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.events import Event
-from schemas.ids import ExecutionId, SiteId, event_id_of, parse_agent_id
+from schemas.ids import ExecutionId, SiteId, parse_agent_id
 from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Record
-from streams.records import Said, decode_command, decode_event, encode_event
-from streams.sizes import record_bytes
+from streams.records import decode_command, decode_event
 from streams.topics import COMMANDS, EVENTS, is_genesis
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ IDLE_S = 0.5  # how long a read waits; then the owner looks whether somebody els
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 RESTORE_RECORDS = 2_000  # read at a time while restoring
-EVENT_HEADERS_BYTES = 1_000  # at most, around an event's payload, without what its headers take from the command
 COMMAND_HEADERS_LIMIT_BYTES = 16 * 1024  # every event of a command repeats the most of them
 
 
@@ -207,49 +206,39 @@ class Partition:
         if record.offset <= stream.cause:
             return
         self.counters.commands += 1
-        at_ms = max(envelope.at_ms, stream.at_ms)
-        events = self._events_of(stream, envelope, at_ms)
-        if events:
-            self._commit(stream, key, envelope, events, at_ms, batch)
+        decision = self._decision(stream, envelope)
+        if decision.events:
+            self._commit(stream, key, envelope, decision, batch)
 
-    def _events_of(self, stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
-        if envelope.offset in self._poison:
-            return decide_internal(stream, envelope, at_ms)
-        for _ in range(2):  # once more in place: what failed by chance need not cost a restore
-            try:
-                events = decide(stream, envelope, at_ms)
-                if _size_of(stream, envelope, events) <= DECISION_LIMIT_BYTES:
-                    return events
-                logger.error("the events of command %d are too large", envelope.offset)
-                break
-            except Exception:
-                logger.exception("command %d of partition %d can't be decided", envelope.offset, self.number)
-        return decide_internal(stream, envelope, at_ms)
+    def _decision(self, stream: Stream, envelope: CommandEnvelope) -> Decision:
+        if envelope.offset not in self._poison:
+            for _ in range(2):  # once more in place: what failed by chance need not cost a restore
+                try:
+                    return decision_of(stream, envelope)
+                except Exception:
+                    logger.exception("command %d of partition %d can't be decided", envelope.offset, self.number)
+        return decision_of(stream, envelope, internal=True)
 
-    def _commit(
-        self, stream: Stream, key: bytes, envelope: CommandEnvelope, events: list[Event], at_ms: int, batch: Batch
-    ) -> None:
+    def _commit(self, stream: Stream, key: bytes, envelope: CommandEnvelope, decision: Decision, batch: Batch) -> None:
         batch.before.setdefault(key, stream.head)
-        head = stream.head
-        runs: set[ExecutionId] = set()
         try:
-            for index, event in enumerate(events):
-                draft, head = encode_event(_said(stream, envelope, index, event, at_ms), head)
-                batch.drafts.append(draft)
-                batch.size += record_bytes(draft)
-                evolve(stream, event, at_ms, envelope.correlation_id)
-                if (run_id := getattr(event, "execution_id", None)) is not None:
-                    runs.add(run_id)
-            for run_id in runs:
-                run = stream.runs.get(run_id)
-                batch.touched[run_id] = (key, awaiting(run) if run is not None else ())
+            apply(stream, envelope, decision)
+            for event in decision.events:
+                self._touch(key, stream, event, batch)
         except Exception as error:
             logger.exception("command %d of partition %d can't be applied", envelope.offset, self.number)
             if envelope.offset in self._poison:
                 raise
             raise PoisonError(envelope.offset) from error
-        stream.head, stream.cause = head, envelope.offset
-        self.counters.events += len(events)
+        batch.drafts += decision.drafts
+        batch.size += decision.size
+        self.counters.events += len(decision.events)
+
+    def _touch(self, key: bytes, stream: Stream, event: Event, batch: Batch) -> None:
+        run_id: ExecutionId | None = getattr(event, "execution_id", None)
+        if run_id is not None:
+            run = stream.runs.get(run_id)
+            batch.touched[run_id] = (key, awaiting(run) if run is not None else ())
 
     # --- append -----------------------------------------------------------------------------------------------------
 
@@ -312,17 +301,9 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            self._touch(record, batch)
+            self._touch(record.key, self.streams[record.key], decode_event(record).event, batch)
 
         await self._read(end, look)
-
-    def _touch(self, record: Record, batch: Batch) -> None:
-        key = record.key or b""
-        stream = self.streams[key]
-        run_id = getattr(decode_event(record).event, "execution_id", None)
-        if run_id is not None:
-            run = stream.runs.get(run_id)
-            batch.touched[run_id] = (key, awaiting(run) if run is not None else ())
 
     def _fold(self, record: Record) -> None:
         """Evolve what counts."""
@@ -361,28 +342,3 @@ def _decode(record: Record) -> CommandEnvelope:
     if headers > COMMAND_HEADERS_LIMIT_BYTES:
         raise DecodeError(f"a command's headers may have {COMMAND_HEADERS_LIMIT_BYTES} bytes, these have {headers}")
     return decode_command(record)
-
-
-def _size_of(stream: Stream, envelope: CommandEnvelope, events: Sequence[Event]) -> int:
-    """Return how many bytes the records of a decision have, at most: many small events are large by their headers."""
-    run = stream.runs.get(getattr(envelope.command, "execution_id", ExecutionId("")))
-    correlation_id = envelope.correlation_id if run is None else run.correlation_id
-    taken = (envelope.id, envelope.actor, correlation_id, envelope.traceparent or "")
-    headers = EVENT_HEADERS_BYTES + sum(len(text.encode()) for text in taken)
-    return sum(len(event.encode()) + headers for event in events)
-
-
-def _said(stream: Stream, envelope: CommandEnvelope, index: int, event: Event, at_ms: int) -> Said:
-    run = stream.runs.get(getattr(event, "execution_id", None) or ExecutionId(""))
-    return Said(
-        event_id_of(at_ms, envelope.id, index),
-        stream.agent.site_id,
-        stream.agent.id,
-        at_ms,
-        envelope.id,
-        envelope.offset,
-        envelope.correlation_id if run is None else run.correlation_id,
-        envelope.actor,
-        envelope.traceparent,
-        event,
-    )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from processors.executions.state import Run
+from processors.runtime import decision as deciding
 from processors.runtime import partition as loop
 from processors.runtime.awaiting import Effect, awaiting
 from processors.runtime.stream import Stream, decide, evolve
@@ -127,7 +128,7 @@ def broken(kind: type[Any], real: Callable[[Stream, CommandEnvelope, int], list[
 async def test_a_command_that_cant_be_decided_is_answered(
     kind: type[Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "decide", broken(kind, decide))
+    monkeypatch.setattr(deciding, "decide", broken(kind, decide))
     log = await new_log()
     async with Owner(process(log), log) as owner:
         await tell(log, create(), update(name="Two") if kind is UpdateAgent else start(), activate())
@@ -136,7 +137,7 @@ async def test_a_command_that_cant_be_decided_is_answered(
 
 
 async def test_a_reply_that_cant_be_decided_is_paid_for_and_fails_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "decide", broken(RecordThought, decide))
+    monkeypatch.setattr(deciding, "decide", broken(RecordThought, decide))
     log = await new_log()
     async with Owner(process(log), log):
         await tell(log, create(), activate(), start())
@@ -157,7 +158,7 @@ async def test_what_failed_by_chance_is_tried_once_more_in_place(monkeypatch: py
             raise MemoryError
         return decide(stream, envelope, at_ms)
 
-    monkeypatch.setattr(loop, "decide", once)
+    monkeypatch.setattr(deciding, "decide", once)
     log = await new_log()
     async with Owner(process(log), log) as owner:
         await tell(log, create(), activate())
@@ -171,7 +172,7 @@ async def test_an_event_that_cant_be_applied_is_never_written(monkeypatch: pytes
         if isinstance(event, AgentUpdated):
             raise ZeroDivisionError
 
-    monkeypatch.setattr(loop, "evolve", fails)
+    monkeypatch.setattr(deciding, "evolve", fails)
     log = await new_log()
     async with Owner(process(log), log) as owner:
         await tell(log, create(), update(name="Two"), activate())
@@ -199,7 +200,7 @@ async def test_a_run_of_which_nobody_can_say_what_it_awaits_fails(monkeypatch: p
 async def test_after_a_restart_a_poisoned_command_stays_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     log = await new_log()
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "decide", broken(UpdateAgent, decide))
+        patched.setattr(deciding, "decide", broken(UpdateAgent, decide))
         async with Owner(process(log), log):
             await tell(log, create(), update(name="Two"))
             await until(lambda: len(lines(log)) == 2)

@@ -206,6 +206,14 @@ def told(records: list[Record]) -> list[tuple[object, ...]]:
     return [(r.offset, r.at_ms, r.key, r.value, r.headers) for r in records]
 
 
+async def test_a_header_without_content_is_read_as_an_empty_one(kafka_log: KafkaLog, topic: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=kafka_log.bootstrap) as producer:
+        await producer.send_and_wait(topic, b"v", partition=0, headers=[("a", b"1"), ("b", None)])
+    async with kafka_log.reader(topic, {0: 0}) as reader:
+        (record,) = await reader.poll(timeout_s=20)
+    assert record.headers == (("a", b"1"), ("b", b""))
+
+
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 async def test_a_header_that_is_not_utf8_stops_nobody(
     kafka_log: KafkaLog, topic: str, codec: str | None, caplog: pytest.LogCaptureFixture

@@ -1,0 +1,78 @@
+"""From a command to the very records that follow from it: pure, the same for every owner and every replay."""
+
+from dataclasses import dataclass
+
+from processors.runtime.stream import Stream, decide, decide_internal, evolve
+from schemas.envelope import DECISION_LIMIT_BYTES, CommandEnvelope
+from schemas.errors import RecordTooLargeError
+from schemas.events import Event
+from schemas.ids import ExecutionId, event_id_of
+from streams.chain import Head
+from streams.log import Draft
+from streams.records import Said, encode_event
+from streams.sizes import record_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from one command: events, their records in order, and the stream's head after them."""
+
+    events: tuple[Event, ...]
+    drafts: tuple[Draft, ...]
+    head: Head
+    at_ms: int
+
+    @property
+    def size(self) -> int:
+        """The records' bytes together, headers and all."""
+        return sum(record_bytes(draft) for draft in self.drafts)
+
+
+def time_of(stream: Stream, envelope: CommandEnvelope) -> int:
+    """Return the time of a decision: append time, but never before what the stream last said."""
+    return max(envelope.at_ms, stream.at_ms)
+
+
+def decision_of(stream: Stream, envelope: CommandEnvelope, *, internal: bool = False) -> Decision:
+    """Return what follows from a command; `internal`: as if `decide` had failed on it.
+
+    Raises:
+        RecordTooLargeError: the events do not fit into one record batch.
+    """
+    at_ms = time_of(stream, envelope)
+    events = decide_internal(stream, envelope, at_ms) if internal else decide(stream, envelope, at_ms)
+    head, drafts = stream.head, []
+    for index, event in enumerate(events):
+        draft, head = encode_event(_said(stream, envelope, index, event, at_ms), head)
+        drafts.append(draft)
+    decision = Decision(tuple(events), tuple(drafts), head, at_ms)
+    if decision.size > DECISION_LIMIT_BYTES:
+        raise RecordTooLargeError(
+            f"the events of one command may have {DECISION_LIMIT_BYTES} bytes, these have {decision.size}"
+        )
+    return decision
+
+
+def apply(stream: Stream, envelope: CommandEnvelope, decision: Decision) -> None:
+    """Assign a decision to the stream that it was made for."""
+    for event in decision.events:
+        evolve(stream, event, decision.at_ms, envelope.correlation_id)
+    if decision.events:
+        stream.head, stream.cause = decision.head, envelope.offset
+
+
+def _said(stream: Stream, envelope: CommandEnvelope, index: int, event: Event, at_ms: int) -> Said:
+    run_id: ExecutionId | None = getattr(event, "execution_id", None)
+    run = stream.runs.get(run_id) if run_id is not None else None
+    return Said(
+        event_id_of(at_ms, envelope.id, index),
+        stream.agent.site_id,
+        stream.agent.id,
+        at_ms,
+        envelope.id,
+        envelope.offset,
+        envelope.correlation_id if run is None else run.correlation_id,
+        envelope.actor,
+        envelope.traceparent,
+        event,
+    )
