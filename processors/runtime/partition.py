@@ -9,19 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from processors.runtime.awaiting import Effect, awaiting
+from processors.runtime.checkpoints import Checkpoints, End, end_at
 from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
-from processors.runtime.stream import Stream, evolve
-from schemas.commands import CreateAgent
-from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
+from processors.runtime.log_identity import LogIds, check_image, check_same_log, read_log_ids
+from processors.runtime.reading import asked, fold
+from processors.runtime.stream import Stream
+from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.events import Event
-from schemas.ids import ExecutionId, SiteId, parse_agent_id
+from schemas.ids import ExecutionId
 from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Record
-from streams.records import decode_command, decode_event
-from streams.topics import COMMANDS, EVENTS, is_genesis
+from streams.records import decode_event
+from streams.topics import COMMANDS, EVENTS
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ IDLE_S = 0.5  # how long a read waits; then the owner looks whether somebody els
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 RESTORE_RECORDS = 2_000  # read at a time while restoring
-COMMAND_HEADERS_LIMIT_BYTES = 16 * 1024  # every event of a command repeats the most of them
+CHECKPOINT_EVENTS = 10_000  # an image is due so often: this many are folded in a quarter of a second
+LAST_CHECKPOINT_EVENTS = 1_000  # at shutdown, fewer are not worth an image
 
 
 class PoisonError(Exception):
@@ -81,6 +84,10 @@ class Partition:
         self._goal = 0
         self._caught_up = False
         self._poison: set[int] = set()
+        self._checkpoints = Checkpoints(process.log, number)
+        self._log_ids: LogIds | None = None
+        self._imaged_at = 0
+        self._stopping = False
 
     # --- the group --------------------------------------------------------------------------------------------------
 
@@ -96,9 +103,18 @@ class Partition:
     def _is_held(self) -> bool:
         return self._held.is_set() and self._member.holds(self.number)
 
+    def stop(self) -> None:
+        """End after the present round, with an image of the state."""
+        self._stopping = True
+        self._held.set()
+
+    def _goes_on(self) -> bool:
+        return not self._stopping
+
     def drop(self) -> None:
         """Forget the state and cancel the effects."""
         self._effects.drop()
+        self._checkpoints.drop()
         self.streams = {}
 
     @property
@@ -109,20 +125,21 @@ class Partition:
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Own the partition until cancelled; whatever fails, the state is dropped and restored from the log.
+        """Own the partition until stopped; whatever fails, the state is dropped and restored from the log.
 
         Raises:
             LogReplacedError, LogTruncatedError: the log is not the one that was read: a person must look.
         """
         retry_s = FIRST_RETRY_S
         try:
-            while True:
+            while self._goes_on():
                 try:
                     await self._held.wait()
                     await self._restore()
                     retry_s = FIRST_RETRY_S
-                    while True:
+                    while self._goes_on():
                         await self._round()
+                    await self._checkpoint_at_the_end()
                 except PoisonError as poison:
                     self._poison.add(poison.offset)
                 except (AppendError, RivalError, UnavailableError) as error:
@@ -136,14 +153,43 @@ class Partition:
     async def _restore(self) -> None:
         self._caught_up = self._returned = False
         self.counters.restores += 1
-        self.streams = {}
-        end = (await self._log.bounds(EVENTS, self.number)).end
-        self._events_end = 0
-        await self._read(end, self._fold)
+        ids = await read_log_ids(self._log, self.number)
+        check_same_log(self._log_ids, ids, self.number)
+        self._log_ids = ids
+        image = await self._checkpoints.newest()
+        events = await self._log.bounds(EVENTS, self.number)
         commands = await self._log.bounds(COMMANDS, self.number)
-        self._next_command, self._goal = commands.start, commands.end
+        if image is not None:
+            check_image(image.end, ids, events, commands, self.number)
+        self.streams = image.streams if image is not None else {}
+        self._events_end = self._imaged_at = image.end.events_offset if image is not None else 0
+        self._next_command = image.end.commands_offset if image is not None else commands.start
+        begun = self._events_end
+        await self._read(events.end, self._fold)
+        self._goal = commands.end
         self._member.seek(self.number, self._next_command)
-        logger.info("partition %d restored %d events of %d streams", self.number, end, len(self.streams))
+        logger.info(
+            "partition %d restored %d streams: an image at offset %d, then %d events; %d commands to look at",
+            *(self.number, len(self.streams), begun, self._events_end - begun, self._goal - self._next_command),
+        )
+
+    def _checkpoint_if_due(self) -> None:
+        if self._events_end - self._imaged_at >= CHECKPOINT_EVENTS and not self._checkpoints.busy:
+            self._checkpoints.begin(self.streams, self._end())
+            self._imaged_at = self._events_end
+
+    async def _checkpoint_at_the_end(self) -> None:
+        if self._events_end - self._imaged_at >= LAST_CHECKPOINT_EVENTS:
+            await self._checkpoints.finish(self.streams, self._end())
+
+    def _end(self) -> End:
+        events, commands = self._log_ids or (None, None)
+        return end_at(
+            events_offset=self._events_end,
+            events_log_id=events,
+            commands_offset=self._next_command,
+            commands_log_id=commands,
+        )
 
     async def _round(self) -> None:
         await self._held.wait()
@@ -159,6 +205,7 @@ class Partition:
         if not records:
             await self._look_for_rivals()
         await self._handle(records)
+        self._checkpoint_if_due()
         if not self._caught_up and self._next_command >= self._goal:
             self._caught_up = True
             self._start_all()
@@ -192,23 +239,14 @@ class Partition:
     # --- decide -----------------------------------------------------------------------------------------------------
 
     def _decide(self, record: Record, batch: Batch) -> None:
-        if is_genesis(record):
+        found = asked(self.streams, record)
+        if found is None:
             return
-        envelope = _decode(record)
-        key = record.key or b""
-        stream = self.streams.get(key)
-        if stream is None:
-            if not isinstance(envelope.command, CreateAgent):
-                raise DecodeError(f"there is no agent {envelope.agent_id!r}")
-            stream = self.streams[key] = Stream.empty(envelope.agent_id, envelope.site_id)
-        if stream.agent.site_id != envelope.site_id:
-            raise DecodeError(f"the agent {envelope.agent_id!r} is not one of the site {envelope.site_id!r}")
-        if record.offset <= stream.cause:
-            return
+        stream, envelope = found
         self.counters.commands += 1
         decision = self._decision(stream, envelope)
         if decision.events:
-            self._commit(stream, key, envelope, decision, batch)
+            self._commit(stream, record.key or b"", envelope, decision, batch)
 
     def _decision(self, stream: Stream, envelope: CommandEnvelope) -> Decision:
         if envelope.offset not in self._poison:
@@ -307,19 +345,8 @@ class Partition:
 
     def _fold(self, record: Record) -> None:
         """Evolve what counts."""
-        if record.key is None:
-            return
-        stream = self.streams.get(record.key)
-        verdict, head = judge(stream.head if stream is not None else NO_HEAD, record)
-        if verdict != "counts":
+        if record.key is not None and not fold(self.streams, record):
             self.counters.ignored += 1
-            return
-        envelope = decode_event(record)
-        if stream is None:
-            agent_id = parse_agent_id(record.key.decode())
-            stream = self.streams[record.key] = Stream.empty(agent_id, SiteId(envelope.site_id))
-        evolve(stream, envelope.event, envelope.at_ms, envelope.correlation_id)
-        stream.head, stream.cause = head, envelope.causation_offset
 
     async def _read(self, end: int, each: Callable[[Record], None]) -> None:
         """Give every record of `ai.events` from `_events_end` to before `end` to `each`."""
@@ -332,13 +359,3 @@ class Partition:
                         each(record)
                         self._events_end = record.offset + 1
                 await asyncio.sleep(0)  # a long restore must not starve heartbeats
-
-
-def _decode(record: Record) -> CommandEnvelope:
-    size = len(record.value or b"")
-    if size > EVENT_LIMIT_BYTES:
-        raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")
-    headers = sum(len(name) + len(content) for name, content in record.headers)
-    if headers > COMMAND_HEADERS_LIMIT_BYTES:
-        raise DecodeError(f"a command's headers may have {COMMAND_HEADERS_LIMIT_BYTES} bytes, these have {headers}")
-    return decode_command(record)

@@ -12,6 +12,7 @@ from streams.topics import COMMANDS
 logger = logging.getLogger(__name__)
 
 GROUP = "dramac-decider"
+STOP_S = 8.0  # an orderly end takes milliseconds; supervisors often kill after 10 s
 KEPT_S = 10.0  # a partition that left often comes back within a rebalance: its state waits so long
 
 
@@ -46,6 +47,9 @@ class Worker:
                 for number in self._held:
                     self._take(number)
                 await self._failed
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
         finally:
             self._member = None
             for handle in self._leaving.values():
@@ -54,6 +58,13 @@ class Worker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _stop(self) -> None:
+        """Let every partition end its round and leave an image; who cancels again does not wait for it."""
+        for partition in self._partitions.values():
+            partition.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=STOP_S)
 
     async def _rebalanced(self, revoked: frozenset[int], assigned: frozenset[int]) -> None:
         self._held = (self._held - revoked) | assigned
