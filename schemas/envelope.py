@@ -1,7 +1,6 @@
 """What surrounds a payload: who, when, where in its stream, and because of what."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from schemas.commands import AnyCommand
 from schemas.events import Event
@@ -18,8 +17,7 @@ def is_person(actor: str) -> bool:
     return actor.startswith("user:")
 
 
-@dataclass(frozen=True, slots=True)
-class CommandEnvelope:
+class CommandEnvelope(NamedTuple):
     """A command as it stands in `ai.commands`. `at_ms` is its append time, `offset` its place in the partition."""
 
     id: CommandId
@@ -33,8 +31,7 @@ class CommandEnvelope:
     command: AnyCommand
 
 
-@dataclass(frozen=True, slots=True)
-class EventEnvelope:
+class EventEnvelope(NamedTuple):
     """An event as it stands in `ai.events`. `sequence` counts from 1 in the agent's stream; `chain` is hex."""
 
     id: EventId

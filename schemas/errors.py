@@ -13,6 +13,7 @@
     ├── LogTruncatedError        the log begins after what was already read               crash
     ├── CheckpointMovedError     another projector owns the partition                     seek again
     ├── ModelError               a model did not answer usefully                          becomes an event
+    ├── OfflineError             a replay reached for the network                         crash: a bug of ours
     └── StackError               the embedded Kafka or Postgres can't start               crash: tell the person
 
 Three fates: retry, dead-letter, crash. A message quotes identifiers with `!r` and says what to do next.
@@ -78,6 +79,10 @@ class ModelError(DramacError):
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+
+
+class OfflineError(DramacError):
+    """What must be a function of the log alone reached for the network, or for another process."""
 
 
 class StackError(DramacError):

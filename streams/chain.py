@@ -10,9 +10,8 @@ an absent key or value has the length 0xffffffff and no bytes.
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from streams.log import Headers, Record
 
@@ -24,8 +23,7 @@ _LOWER_HEX = re.compile(rb"[0-9a-f]{64}")
 _ABSENT = b"\xff\xff\xff\xff"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The last record of a stream that counted: its sequence, and its chain (32 bytes)."""
 
     sequence: int = 0

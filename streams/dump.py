@@ -23,7 +23,6 @@ import argparse
 import hashlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +39,9 @@ from streams.dump_lines import (
     encode_record,
     genesis_of,
 )
-from streams.log import Bounds, Log, Record
-from streams.verify import POLL_RECORDS, STALL_S, Anchors, Break, Fold, Report, report, stalled, stream_name
+from streams.log import Log, Record
+from streams.replay import read_span
+from streams.verify import Anchors, Break, Fold, Report, report, stream_name
 
 TOPIC = "ai.events"
 
@@ -65,7 +65,7 @@ async def dump_log(
     fold, digest, ends = Fold(), hashlib.sha256(), dict[int, PartitionEnds]()
     for partition, held in enumerate(bounds):
         log_id = None
-        async for records in _read(log, topic, partition, held):
+        async for records in read_span(log, topic, partition, held):
             log_id = log_id or genesis_of(records[0])[0]
             for record in records:
                 fold.add(record)
@@ -80,21 +80,6 @@ async def dump_log(
         for name, (partition, head) in sorted(fold.heads().items())
     }
     yield encode_footer(Footer(topic, fold.records, digest.hexdigest(), ends, heads))
-
-
-async def _read(log: Log, topic: str, partition: int, held: Bounds) -> AsyncIterator[list[Record]]:
-    if held.end <= held.start:
-        return
-    async with log.reader(topic, {partition: held.start}) as reader:
-        since, reached = time.monotonic(), held.start
-        while reached < held.end:
-            records = await reader.poll(max_records=POLL_RECORDS)
-            if records:
-                since, reached = time.monotonic(), records[-1].offset + 1
-                if inside := [record for record in records if record.offset < held.end]:
-                    yield inside
-            elif time.monotonic() - since > STALL_S:
-                raise TimeoutError(stalled(topic, partition))
 
 
 # --- checking -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from schemas.errors import AppendError, NotFoundError, RecordTooLargeError, UnavailableError
 from streams.kafka_consumers import KafkaMember, KafkaReader
 from streams.kafka_producers import FLUSH_S, Producers
+from streams.kafka_sends import Sends
 from streams.log import Bounds, Draft, Member, Position, Reader, RebalanceListener
 from streams.partitioner import partition_of
 from streams.sentences import no_answer, no_partition, no_topic, too_large, unanswered
@@ -82,6 +83,7 @@ class KafkaLog:
         self._keyless = 0
         self._appenders = Producers(bootstrap, lambda: self._producer(LARGEST_BATCH))
         self._senders = Producers(bootstrap, lambda: self._producer(SHARED_BATCH))
+        self._sends = Sends(self._append_shared, SHARED_BATCH)
         self._stack = AsyncExitStack()
         self.admin: AIOKafkaAdminClient = None
         self._offsets: AIOKafkaConsumer = None
@@ -113,10 +115,13 @@ class KafkaLog:
 
     async def append(self, topic: str, partition: int, drafts: Sequence[Draft]) -> int:
         """Append `drafts` as one atomic batch and return the offset of the first, once it is acknowledged."""
+        return await self._append(self._appenders, topic, partition, drafts)
+
+    async def _append(self, producers: Producers, topic: str, partition: int, drafts: Sequence[Draft]) -> int:
         if not drafts:
             raise ValueError("an append needs at least one record")
         limit = await self._writable(topic, partition)
-        producer = self._appenders.ready(topic) or await _prepared(self._appenders, topic, partition)
+        producer = producers.ready(topic) or await _prepared(producers, topic, partition)
         batch = producer.create_batch()
         for draft in drafts:
             if batch.append(timestamp=None, key=draft.key, value=draft.value, headers=list(draft.headers)) is None:
@@ -128,28 +133,26 @@ class KafkaLog:
             async with asyncio.timeout(self._write_s):
                 placed = await (await producer.send_batch(batch, topic, partition=partition))
         except (KafkaError, TimeoutError) as error:
-            self._appenders.discard(producer, grace_s=_grace(error))
+            producers.discard(producer, grace_s=_grace(error))
             raise self._failed(error, topic, partition, batch.size()) from error
         if placed is None or placed.offset < 0:  # a duplicate whose place the broker no longer remembers
-            self._appenders.discard(producer, grace_s=FLUSH_S)
+            producers.discard(producer, grace_s=FLUSH_S)
             raise AppendError(unanswered(topic, partition, "no offset came back"))
         return int(placed.offset)
 
     async def send(self, topic: str, draft: Draft, *, partition: int | None = None) -> Position:
         """Append one record, batched with others sent meanwhile, and return its place once it is acknowledged."""
-        limit = await self._writable(topic, partition)
+        limit = self._limits.get(topic) if topic in self._counts else None
+        if limit is None or (partition is not None and partition >= self._counts[topic]):
+            limit = await self._writable(topic, partition)
         if partition is None:
             partition = self._choose(topic, draft.key)
         if (size := BATCH_BYTES + record_bytes(draft)) > limit:
             raise RecordTooLargeError(too_large(topic, size, limit))
-        producer = self._senders.ready(topic) or await _prepared(self._senders, topic, partition)
-        try:
-            async with asyncio.timeout(self._write_s):
-                placed = await (await _submit(producer, topic, partition, draft))
-        except (KafkaError, TimeoutError) as error:
-            self._senders.discard(producer, grace_s=_grace(error))
-            raise self._failed(error, topic, partition, size) from error
-        return Position(partition, placed.offset)
+        return await self._sends.send(topic, partition, draft, size)
+
+    async def _append_shared(self, topic: str, partition: int, drafts: Sequence[Draft]) -> int:
+        return await self._append(self._senders, topic, partition, drafts)
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions the topic has."""
@@ -248,11 +251,13 @@ class KafkaLog:
             except (KafkaError, OSError) as error:
                 raise UnavailableError(no_answer(self.bootstrap, error)) from error
             consumer._fetcher._prefetch_backoff = UNREAD_WAIT_S  # no argument leads there
+            await asyncio.sleep(0)  # aiokafka's `stop` raises CancelledError while its own tasks have not begun
             yield consumer
         finally:
             await consumer.stop()
 
     async def _close_producers(self) -> None:
+        await self._sends.close(FLUSH_S)
         await asyncio.gather(self._appenders.close(), self._senders.close())
 
     def _producer(self, max_batch: int) -> AIOKafkaProducer:
@@ -313,19 +318,6 @@ async def _prepared(producers: Producers, topic: str, partition: int) -> AIOKafk
         return await producers.prepare(topic)
     except UnavailableError as error:
         raise AppendError(unanswered(topic, partition, error)) from error
-
-
-async def _submit(producer: AIOKafkaProducer, topic: str, partition: int, draft: Draft) -> asyncio.Future[Any]:
-    if draft.key is None and draft.value is None:  # aiokafka's `send` wants one of them; a dead letter may have neither
-        batch = producer.create_batch()
-        batch.append(timestamp=None, key=None, value=None, headers=list(draft.headers))
-        batch.close()
-        bare: asyncio.Future[Any] = await producer.send_batch(batch, topic, partition=partition)
-        return bare
-    sent: asyncio.Future[Any] = await producer.send(
-        topic, draft.value, draft.key, partition=partition, headers=list(draft.headers)
-    )
-    return sent
 
 
 async def _reach(bootstrap: str) -> None:

@@ -1,12 +1,13 @@
 """Who reads Kafka: readers without a group, and members of a group that keep their own positions."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import LogTruncatedError, UnavailableError
 from streams.log import Bounds, Headers, RebalanceListener, Record
@@ -46,6 +47,10 @@ class Positions:
         self._next[tp] = offset
         self._consumer.seek(tp, offset)
 
+    def of(self, tp: TopicPartition) -> int | None:
+        """Return the next offset to read, behind gaps too; None where nobody sought."""
+        return self._next.get(tp)
+
     def clear(self) -> None:
         """Forget all."""
         self._next = {}
@@ -77,7 +82,17 @@ class Positions:
         for tp, taken in found.items():
             here[tp] = taken[-1].offset + 1
             records += to_records(taken)
+        if not records:
+            await self._pass_gaps(tps or tuple(here))
         return records
+
+    async def _pass_gaps(self, tps: Sequence[TopicPartition]) -> None:
+        """Move behind what was fetched and held no records: all were compacted, or it ended a transaction."""
+        here = self._next
+        for tp in tps:
+            with contextlib.suppress(IllegalStateError):  # the group is about to move
+                reached: int = await self._consumer.position(tp)
+                here[tp] = max(here[tp], reached)
 
     async def _poll_raw(self, tps: Sequence[TopicPartition], max_records: int) -> list[Record]:
         self._rewind()
@@ -157,6 +172,10 @@ class KafkaReader:
         """Go on reading `partition` at `offset`."""
         self._positions.seek(self._tps[partition], offset)
 
+    def position(self, partition: int) -> int:
+        """Return the next offset to read, behind gaps too."""
+        return self._positions.of(self._tps[partition]) or 0
+
 
 class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
     """A `Member` of a group in Kafka.
@@ -213,6 +232,11 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         if (tp := self._held.get(partition)) is not None:
             self._positions.seek(tp, offset)
             self._consumer.resume(tp)
+
+    def position(self, partition: int) -> int | None:
+        """Return the next offset to read, behind gaps too; None where it is not held, or was not sought."""
+        tp = self._held.get(partition)
+        return None if tp is None else self._positions.of(tp)
 
     def holds(self, partition: int) -> bool:
         """Whether the group gave `partition` to this member, as far as it knows."""

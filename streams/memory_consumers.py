@@ -27,6 +27,10 @@ class Storage(Protocol):
         """Return up to `limit` records from `offset` on; raise LogTruncatedError where the log does not hold it."""
         ...
 
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset at which a partition ends."""
+        ...
+
 
 class MemoryReader:
     """A `Reader` of the log in memory, and its context manager."""
@@ -58,6 +62,10 @@ class MemoryReader:
     def seek(self, partition: int, offset: int) -> None:
         """Go on reading `partition` at `offset`."""
         self._positions[partition] = offset
+
+    def position(self, partition: int) -> int:
+        """Return the next offset to read, behind gaps too."""
+        return self._positions[partition]
 
 
 class MemoryGroup:
@@ -159,6 +167,10 @@ class MemoryMember:
             self._positions[partition] = offset
             self._storage.wake(self._group.topic)
 
+    def position(self, partition: int) -> int | None:
+        """Return the next offset to read, behind gaps too; None where it is not held, or was not sought."""
+        return self._positions.get(partition)
+
     def holds(self, partition: int) -> bool:
         """Whether the group gave `partition` to this member, as far as it knows."""
         return partition in self._held
@@ -207,9 +219,10 @@ def _take(
         offset, left = positions.get(partition), max_records - len(taken)
         if offset is None or left <= 0:
             continue
-        if records := storage.read(topic, partition, offset, left):
-            positions[partition] = records[-1].offset + 1
-            taken += records
+        records = storage.read(topic, partition, offset, left)
+        all_read = len(records) < left  # what is left, if anything, is a gap
+        positions[partition] = storage.end(topic, partition) if all_read else records[-1].offset + 1
+        taken += records
     return taken
 
 

@@ -183,6 +183,10 @@ class MemoryLog:
         """Return how many partitions the topic has."""
         return len(self._topic(topic).partitions)
 
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset at which a partition ends."""
+        return self._partition(self._topic(topic), partition).end
+
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """Return up to `limit` records from `offset` on; none at the end.
 

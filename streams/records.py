@@ -4,9 +4,9 @@ The value is the payload as JSON bytes, the headers are the envelope. Names of e
 format and frozen by a golden test.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -28,8 +28,7 @@ _SPECVERSION = ("ce_specversion", b"1.0")
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A command on its way into `ai.commands`; `source` names who asks, such as `/router`."""
 
     id: CommandId
@@ -96,8 +95,7 @@ def decode_command(record: Record) -> CommandEnvelope:
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """An event on its way into `ai.events`, without its place in the chain."""
 
     id: EventId

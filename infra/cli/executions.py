@@ -1,7 +1,8 @@
 """`dramac executions`: what runs there were and are."""
 
-from typing import Annotated, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
+import orjson
 import typer
 
 from infra.asking import ask, until_visible
@@ -11,9 +12,11 @@ from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
 from infra.wiring import open_log, open_pool
 from projections.queries.agents import get_agent
-from projections.queries.executions import ExecutionStatus, get_execution, list_executions
-from schemas.commands import CancelExecution
-from schemas.errors import ConfigurationError
+from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions
+from schemas.commands import CancelExecution, ResolveDoubt
+from schemas.errors import ConfigurationError, NotFoundError
+from schemas.ids import CallId
+from schemas.message import Json
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -93,6 +96,59 @@ def cancel(
             out().print(f"{found.id}: cancelled")
 
     run(work)
+
+
+@app.command("resolve-doubt")
+def resolve_doubt(
+    execution: RunId,
+    call: Annotated[str, typer.Argument(help="The call in doubt: its id, or any unique beginning of it.")],
+    outcome: Annotated[
+        bool | None, typer.Option("--completed/--failed", help="Whether it was carried out, as you found.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="With --completed: what the tool answered, as JSON.")] = None,
+    note: Annotated[str, typer.Option(help="How you know, for the record.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what became of a tool call that was begun and whose end nobody knows."""
+
+    async def work(settings: Settings) -> None:
+        if outcome is None:
+            raise ConfigurationError("say what became of the call: --completed or --failed")
+        answer = _answer(output, completed=outcome)
+        endpoints = await endpoints_of(settings)
+        async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
+            found = await get_execution(pool, settings.site_id, execution)
+            call_id = _call_of(found, call)
+            told: Literal["completed", "failed"] = "completed" if outcome else "failed"
+            command = ResolveDoubt(execution_id=found.id, call_id=call_id, outcome=told, output=answer, note=note)
+            await ask(log, site_id=settings.site_id, agent_id=found.agent_id, user=settings.user, command=command)
+            await until_visible(log, pool, found.agent_id)
+        if as_json:
+            print_json({"id": found.id, "call_id": call_id, "status": told})
+        else:
+            out().print(f"{found.id}: call {call_id} {told}")
+
+    run(work)
+
+
+def _answer(output: str | None, *, completed: bool) -> Json:
+    if output is None:
+        return None
+    if not completed:
+        raise ConfigurationError("--output goes with --completed; say with --note what went wrong")
+    try:
+        return orjson.loads(output)
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(f"--output is no JSON ({error}); quote it for the shell: --output '\"text\"'") from None
+
+
+def _call_of(found: Execution, ref: str) -> CallId:
+    ids = [call.id for call in found.calls if call.id.startswith(ref.lower())]
+    if len(ids) != 1:
+        doubts = ", ".join(call.id for call in found.calls if call.status == "in_doubt") or "none"
+        told = "no call" if not ids else f"{len(ids)} calls"
+        raise NotFoundError(f"{ref!r} names {told} of the run {found.id!r}; in doubt there: {doubts}")
+    return ids[0]
 
 
 def _status(text: str | None) -> ExecutionStatus | None:

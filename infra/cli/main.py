@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from infra.cli import agents, demo, dev, doctor, events, executions, publish, topics, verify, worker
+from infra.cli import agents, audit, demo, dev, dlq, doctor, events, executions, publish, replay, topics, verify, worker
 
 app = typer.Typer(
     name="dramac",
@@ -19,9 +19,12 @@ app.command()(dev.dev)
 app.command()(worker.worker)
 app.command()(publish.publish)
 app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
-app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel.")
+app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
+app.command()(replay.replay)
 app.command()(verify.verify)
+app.add_typer(audit.app, name="audit", help="Invariants, checked from the log and the tables.")
+app.add_typer(dlq.app, name="dlq", help="Dead letters: list, show, redrive.")
 app.add_typer(topics.app, name="topics", help="Kafka topics: create, check.")
 app.command()(doctor.doctor)
 

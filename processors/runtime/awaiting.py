@@ -1,64 +1,64 @@
 """What a run waits for, as a function of its state alone.
 
 The owner of a partition compares this with the tasks it runs: it starts what is missing and cancels what is no
-longer awaited. After a restart the same state gives the same answer.
+longer awaited. After a restart the same state gives the same answer. Effects are named tuples, made and compared for
+every command; `effect` keeps those with the same fields apart.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from processors.executions.state import Run
 from schemas.ids import ApprovalId, CallId, ExecutionId
 
 
-@dataclass(frozen=True, slots=True)
-class AssembleContext:
+class AssembleContext(NamedTuple):
     """Look up what the run should know."""
 
     execution_id: ExecutionId
+    effect: Literal["context"] = "context"
 
 
-@dataclass(frozen=True, slots=True)
-class CallModel:
+class CallModel(NamedTuple):
     """Ask the model for a step's thought."""
 
     execution_id: ExecutionId
     step: int
+    effect: Literal["model"] = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class CallTool:
+class CallTool(NamedTuple):
     """Make a call that may be repeated: the other side honours its idempotency key."""
 
     execution_id: ExecutionId
     call_id: CallId
+    effect: Literal["tool"] = "tool"
 
 
-@dataclass(frozen=True, slots=True)
-class AskToStart:
+class AskToStart(NamedTuple):
     """Ask for the right to make a call that can't be repeated."""
 
     execution_id: ExecutionId
     call_id: CallId
+    effect: Literal["start"] = "start"
 
 
-@dataclass(frozen=True, slots=True)
-class CallToolOnce:
+class CallToolOnce(NamedTuple):
     """Make a call that can't be repeated, if `runner` is this process; else say that it is in doubt."""
 
     execution_id: ExecutionId
     call_id: CallId
     runner: str
+    effect: Literal["once"] = "once"
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """Send a command at `due_ms` (Unix time), again and again until it is no longer awaited."""
 
     kind: Literal["timeout", "expiry"]
     execution_id: ExecutionId
     due_ms: int
     approval_id: ApprovalId | None = None
+    effect: Literal["timer"] = "timer"
 
 
 Effect = AssembleContext | CallModel | CallTool | AskToStart | CallToolOnce | Timer

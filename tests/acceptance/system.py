@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,13 +51,21 @@ class System:
             "DRAMAC_LOG_LEVEL": "info",
         }
 
-    def start_worker(self, roles: str = "decider,router,projector") -> "subprocess.Popen[bytes]":
-        """Start a worker process and return it; it needs a second or two to work."""
+    def start_worker(
+        self,
+        roles: str = "decider,router,projector",
+        program: Sequence[str] = ("infra.cli", "worker"),
+        **settings: str,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a worker process, with `settings` in its environment, and return it; it needs a second or two to work.
+
+        `program` is the module that is run as a worker, with its arguments.
+        """
         with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker", "--roles", roles],
+                [sys.executable, "-m", *program, "--roles", roles],
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **settings},
                 stdout=log,
                 stderr=log,
             )

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,7 +27,7 @@ def chained(record: Record, head: Head) -> tuple[Record, Head]:
     sequence = head.sequence + 1
     headers = (*record.headers, (SEQUENCE, b"%d" % sequence))
     chain = link(head.chain, record.key, headers, record.value)
-    return replace(record, headers=(*headers, (CHAIN, chain.hex().encode()))), Head(sequence, chain)
+    return record._replace(headers=(*headers, (CHAIN, chain.hex().encode()))), Head(sequence, chain)
 
 
 def stream(bodies: list[tuple[bytes | None, list[tuple[str, bytes]]]]) -> list[Record]:
@@ -78,19 +77,19 @@ def altered_bytes(raw: bytes, flips: tuple[int, ...] = (0x01, 0x20, 0x80)) -> It
 def alterations(record: Record) -> Iterator[Record]:
     """The record with each single byte changed, added or removed, and each header dropped, doubled or renamed."""
     for key in altered_bytes(record.key or b""):
-        yield replace(record, key=key)
+        yield record._replace(key=key)
     for value in altered_bytes(record.value or b""):
-        yield replace(record, value=value)
-    yield replace(record, value=None)
+        yield record._replace(value=value)
+    yield record._replace(value=None)
     for place, (name, content) in enumerate(record.headers):
         before, after = record.headers[:place], record.headers[place + 1 :]
-        yield replace(record, headers=before + after)
-        yield replace(record, headers=(*before, (name + "x", content), *after))
+        yield record._replace(headers=before + after)
+        yield record._replace(headers=(*before, (name + "x", content), *after))
         for changed in altered_bytes(content, (0x01, 0x80) if name == CHAIN else (0x01, 0x20, 0x80)):
-            yield replace(record, headers=(*before, (name, changed), *after))
+            yield record._replace(headers=(*before, (name, changed), *after))
         if name != CHAIN:
-            yield replace(record, headers=(*record.headers, (name, content)))
-    yield replace(record, headers=(*record.headers, ("added", b"")))
+            yield record._replace(headers=(*record.headers, (name, content)))
+    yield record._replace(headers=(*record.headers, ("added", b"")))
 
 
 def test_every_single_alteration_of_a_record_is_seen() -> None:
@@ -101,11 +100,11 @@ def test_every_single_alteration_of_a_record_is_seen() -> None:
 
 def test_a_chain_in_capitals_is_seen() -> None:
     upper = tuple((name, content.upper() if name == CHAIN else content) for name, content in FIRST.headers)
-    assert judge(NO_HEAD, replace(FIRST, headers=upper))[0] == "fork"
+    assert judge(NO_HEAD, FIRST._replace(headers=upper))[0] == "fork"
 
 
 def test_a_second_chain_header_is_seen() -> None:
-    added = replace(FIRST, headers=((CHAIN, b"anything at all"), *FIRST.headers))
+    added = FIRST._replace(headers=((CHAIN, b"anything at all"), *FIRST.headers))
     assert judge(NO_HEAD, added)[0] == "fork"
 
 
@@ -136,7 +135,7 @@ def test_copies_are_ignored_wherever_they_stand(
 
 def test_what_a_record_is_to_a_stream_is_told_apart() -> None:
     second, head = chained(sample, FIRST_HEAD)
-    other, _ = chained(replace(sample, value=b"another decision"), NO_HEAD)
+    other, _ = chained(sample._replace(value=b"another decision"), NO_HEAD)
     assert judge(NO_HEAD, FIRST) == ("counts", FIRST_HEAD)
     assert judge(FIRST_HEAD, FIRST) == ("behind", FIRST_HEAD)
     assert judge(NO_HEAD, second) == ("ahead", NO_HEAD)
@@ -147,7 +146,7 @@ def test_what_a_record_is_to_a_stream_is_told_apart() -> None:
 
 def test_streams_don_t_mix() -> None:
     heads = Heads()
-    theirs, _ = chained(replace(sample, key=b"another"), NO_HEAD)
+    theirs, _ = chained(sample._replace(key=b"another"), NO_HEAD)
     assert heads.admit(FIRST)
     assert heads.admit(theirs)
     assert heads.as_dict().keys() == {KEY, b"another"}
@@ -164,7 +163,7 @@ def test_reading_goes_on_from_the_heads_of_an_offset() -> None:
 
 def test_a_record_without_a_key_is_no_stream_s_and_not_counted_as_ignored() -> None:
     heads = Heads()
-    assert not heads.admit(replace(FIRST, key=None))
+    assert not heads.admit(FIRST._replace(key=None))
     assert heads.ignored == 0
 
 
@@ -184,4 +183,4 @@ def test_a_record_without_a_key_is_no_stream_s_and_not_counted_as_ignored() -> N
 )
 def test_a_malformed_stamp_is_none(headers: Headers) -> None:
     assert stamp(headers) is None
-    assert judge(NO_HEAD, replace(sample, headers=headers)) == ("fork", NO_HEAD)
+    assert judge(NO_HEAD, sample._replace(headers=headers)) == ("fork", NO_HEAD)

@@ -1,7 +1,6 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -324,7 +323,7 @@ def with_header(draft: Draft, name: str, content: bytes, head: Head) -> Draft:
     """The record with a header changed, chained anew: it counts."""
     headers: Headers = tuple((n, content if n == name else c) for n, c in draft.headers if n != CHAIN)
     chain = link(head.chain, draft.key, headers, draft.value)
-    return replace(draft, headers=(*headers, (CHAIN, chain.hex().encode())))
+    return draft._replace(headers=(*headers, (CHAIN, chain.hex().encode())))
 
 
 async def test_events_of_a_newer_release_are_passed_over_and_counted(log: MemoryLog, story: Story) -> None:

@@ -200,3 +200,8 @@ async def test_a_log_truncated_under_a_reader_is_an_error(place: Place) -> None:
         reader.seek(0, 2)
         with pytest.raises(LogTruncatedError):
             await read(reader, 1)
+
+
+async def test_a_reader_that_is_closed_at_once_closes_without_an_error(place: Place) -> None:
+    async with place.log.reader(place.topic, {0: 0}):
+        pass

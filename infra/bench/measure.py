@@ -1,0 +1,148 @@
+"""Starting the system under load, and reading what it used."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.bench.load import Load, open_load
+from infra.dev.progress import Progress
+from infra.dev.stack import Stack
+from schemas.message import JsonObject
+from streams.kafka import KafkaLog
+from streams.kafka_topics import create_topics
+from streams.topics import EVENTS
+
+PARTITIONS = 4
+WARM_UP_S = 4.0
+STOP_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured. Latencies in ms; CPU in ms a run, by whom; bytes of event payloads a run."""
+
+    concurrency: int
+    projections: bool
+    seconds: float
+    runs: int
+    failed: int
+    runs_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms: Mapping[str, float]
+    bytes_a_run: int
+    projected: int | None
+
+    def as_json(self) -> JsonObject:
+        """Return the figures as JSON."""
+        return asdict(self)
+
+
+@asynccontextmanager
+async def system_under_load(projections: bool, progress: Progress) -> AsyncIterator[tuple[KafkaLog, dict[str, int]]]:
+    """Run servers, a worker and, if wanted, a projector in a directory that is thrown away; yield their pids."""
+    with tempfile.TemporaryDirectory(prefix="dramac-bench-") as home:
+        Path(home).chmod(0o755)
+        stack = Stack(Path(home), progress=progress)
+        endpoints = await stack.start()
+        children: list[subprocess.Popen[bytes]] = []
+        try:
+            await create_topics(endpoints.kafka, partitions=PARTITIONS, replication_factor=1)
+            given = {"DRAMAC_KAFKA": endpoints.kafka, "DRAMAC_POSTGRES": endpoints.postgres}
+            environment = {**os.environ, **given}
+            children.append(_spawn([sys.executable, "-m", "infra.bench.worker"], environment))
+            pids = {"worker": children[0].pid}
+            if projections:
+                command = [sys.executable, "-m", "infra.cli", "worker", "--roles", "projector"]
+                children.append(_spawn(command, environment))
+                pids["projector"] = children[1].pid
+            for name, server in (("broker", stack.kafka), ("database", stack.postgres)):
+                if server is not None and server.process is not None:
+                    pids[name] = server.process.identity.pid
+            async with KafkaLog(endpoints.kafka) as log:
+                yield log, pids
+        finally:
+            for child in children:
+                child.terminate()
+            for child in children:
+                await asyncio.to_thread(child.wait, STOP_S)
+            await stack.stop()
+
+
+async def measure(
+    log: KafkaLog, pids: Mapping[str, int], *, concurrency: int, seconds: float, agents: int, projections: bool
+) -> Figures:
+    """Keep `concurrency` runs going, warm up, and return what the following `seconds` brought."""
+    load = await open_load(log, agents)
+    ends = {p: (await log.bounds(EVENTS, p)).end for p in range(PARTITIONS)}
+    async with log.reader(EVENTS, ends) as reader:
+        tasks = [asyncio.create_task(load.listen(reader))]
+        tasks += [asyncio.create_task(load.slot(number)) for number in range(concurrency)]
+        await asyncio.sleep(WARM_UP_S)
+        figures = await _window(load, pids, concurrency, seconds, projections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return figures
+
+
+async def _window(
+    load: Load, pids: Mapping[str, int], concurrency: int, seconds: float, projections: bool
+) -> Figures:
+    load.latencies.clear()
+    completed, failed, size = load.completed, load.failed, load.event_bytes
+    before, own, begun = {name: cpu_s(pid) for name, pid in pids.items()}, time.process_time(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    took = time.perf_counter() - begun
+    runs = load.completed - completed
+    cpu = {name: cpu_s(pid) - before[name] for name, pid in pids.items()} | {"client": time.process_time() - own}
+    ordered = sorted(load.latencies) or [0.0]
+
+    def quantile(q: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000, 1)
+
+    return Figures(
+        concurrency=concurrency,
+        projections=projections,
+        seconds=round(took, 2),
+        runs=runs,
+        failed=load.failed - failed,
+        runs_per_s=round(runs / took, 1),
+        p50_ms=quantile(0.50),
+        p95_ms=quantile(0.95),
+        p99_ms=quantile(0.99),
+        cpu_ms={name: round(spent / max(runs, 1) * 1000, 3) for name, spent in cpu.items()},
+        bytes_a_run=(load.event_bytes - size) // max(runs, 1),
+        projected=None,
+    )
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process and its children have used."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    total = 0.0
+    for member in family:
+        try:
+            times = member.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _spawn(command: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603

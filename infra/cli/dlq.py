@@ -1,0 +1,194 @@
+"""`dramac dlq`: records that could not be read, to look at and to send again."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.places import kafka_alone
+from infra.settings import Settings
+from infra.wiring import open_log
+from schemas.errors import ConfigurationError, UnavailableError
+from schemas.message import JsonObject
+from streams.log import Log
+from streams.records import format_time
+from streams.redriving import Letter, find_letter, read_letters, redrive
+
+PREVIEW_BYTES = 512
+PREVIEW_CHARS = 60
+HEX_WIDTH = 16
+
+app = typer.Typer(no_args_is_help=True)
+
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="Of the letter: topic/partition/offset.")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what could not be read, the newest first, and whether it was sent again."""
+
+    async def work(settings: Settings) -> None:
+        async with open_log(settings, await kafka_alone(settings)) as log:
+            letters = await _letters(log)
+        newest = letters[::-1][:limit]
+        if as_json:
+            print_json([_json(one) for one in newest])
+            return
+        shown = table("letter", "when", "bytes", "why", "begins", "sent again")
+        for one in newest:
+            letter = one.letter
+            again = one.redriven.to if one.redriven is not None else ""
+            error = letter.error[: 2 * PREVIEW_CHARS]
+            begins = preview(letter.value)
+            size = str(len(letter.value or b""))
+            shown.add_row(*map(_plain, (letter.id, format_time(letter.at_ms), size, error, begins, again)))
+        out().print(shown if newest else "no dead letters")
+
+    run(work)
+
+
+@app.command("show")
+def show(letter: LetterId, as_json: JsonFlag = False) -> None:
+    """Show a dead letter: why, where it stood, its headers, and its bytes."""
+
+    async def work(settings: Settings) -> None:
+        async with open_log(settings, await kafka_alone(settings)) as log:
+            found = await find_letter(log, letter)
+        if as_json:
+            print_json(_json(found))
+        else:
+            sys.stdout.write("\n".join(_told(found)) + "\n")
+
+    run(work)
+
+
+@app.command("redrive")
+def redrive_(
+    letter: Annotated[str | None, typer.Argument(metavar="ID", help="Of the letter: topic/partition/offset.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that were not sent again yet, the oldest first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Send the exact record again, to its own topic and partition: once, and it is remembered."""
+
+    async def work(settings: Settings) -> None:
+        if (letter is None) is not all_:
+            raise ConfigurationError("say what to redrive: a letter's id, or --all")
+        async with open_log(settings, await kafka_alone(settings)) as log:
+            if letter is not None:
+                chosen = [await find_letter(log, letter)]
+            else:
+                chosen = [one for one in await _letters(log) if one.redriven is None]
+                _confirm(len(chosen), yes)
+            told = []
+            for one in chosen:
+                place = await redrive(log, one, f"user:{settings.user}")
+                told.append({"id": one.letter.id, "to": f"{one.letter.topic}/{place.partition}/{place.offset}"})
+                if not as_json:
+                    out().print(f"{told[-1]['id']}: sent again, now {told[-1]['to']}", markup=False)
+        if as_json:
+            print_json(told)
+        elif not told:
+            out().print("nothing to redrive")
+
+    run(work)
+
+
+async def _letters(log: Log) -> list[Letter]:
+    try:
+        return list(await read_letters(log))
+    except TimeoutError as error:
+        raise UnavailableError(f"{error}: try again") from error
+
+
+def _confirm(count: int, yes: bool) -> None:
+    if yes or count == 0:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{count} records would be sent again: add --yes")
+    typer.confirm(f"send {count} records again?", abort=True)
+
+
+def _json(one: Letter) -> JsonObject:
+    letter, again = one.letter, one.redriven
+    return {
+        "id": letter.id,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "at": format_time(letter.at_ms),
+        "error": letter.error,
+        "key": _bytes_json(letter.key),
+        "value": _bytes_json(letter.value),
+        "headers": [[name, _bytes_json(content)] for name, content in letter.headers],
+        "redriven": None
+        if again is None
+        else {"at": format_time(again.at_ms), "by": again.by, "to": again.to},
+    }
+
+
+def _bytes_json(raw: bytes | None) -> str | JsonObject | None:
+    """Return bytes as text where they are UTF-8, else in hex: nothing is lost."""
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"hex": raw.hex()}
+
+
+# --- for people -----------------------------------------------------------------------------------------------------
+
+
+def _told(one: Letter) -> list[str]:
+    letter = one.letter
+    lines = [
+        f"letter   {letter.id}",
+        f"when     {format_time(letter.at_ms)}",
+        f"why      {_line(letter.error)}",
+        f"stood in {letter.topic}, partition {letter.partition}, offset {letter.offset}",
+        f"key      {preview(letter.key)}",
+    ]
+    if (again := one.redriven) is not None:
+        lines.append(f"again    {again.to}, at {format_time(again.at_ms)}, by {again.by}")
+    lines += [f"header   {_line(name)}: {preview(content)}" for name, content in letter.headers]
+    if letter.value is None:
+        return [*lines, "value    none"]
+    return [*lines, f"value    {len(letter.value)} bytes", *hexdump(letter.value)]
+
+
+def hexdump(raw: bytes) -> list[str]:
+    """Return the first PREVIEW_BYTES of `raw`: offset, hex, and what can be printed of it."""
+    lines = []
+    for at in range(0, min(len(raw), PREVIEW_BYTES), HEX_WIDTH):
+        row = raw[at : at + HEX_WIDTH]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"{at:08x}  {row.hex(' '):<{3 * HEX_WIDTH}} {text}")
+    return lines if len(raw) <= PREVIEW_BYTES else [*lines, f"… {len(raw) - PREVIEW_BYTES} bytes more"]
+
+
+def preview(raw: bytes | None) -> str:
+    """Return the beginning of `raw` in a line: text where it is some, else hex."""
+    if raw is None:
+        return "none"
+    try:
+        text = raw[: 4 * PREVIEW_CHARS].decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text.isprintable() and (text or not raw):
+        return text if len(text) <= PREVIEW_CHARS else text[: PREVIEW_CHARS - 1] + "…"
+    begins = raw[: PREVIEW_CHARS // 3].hex(" ")
+    return begins if len(raw) <= PREVIEW_CHARS // 3 else f"{begins} …"
+
+
+def _line(text: str) -> str:
+    """Return text in one line that can't command a terminal: it may come from anywhere."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _plain(text: str) -> str:
+    return _line(text).replace("[", r"\[")

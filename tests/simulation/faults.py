@@ -1,0 +1,185 @@
+"""What goes wrong in a world, when, and how it is mended."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from streams.log import Draft
+from streams.topics import CHECKPOINTS, COMMANDS, EVENTS, MODULE_EVENTS
+from tests.simulation.loop import OUTSIDE, Host
+from tests.simulation.people import SITE
+from tests.simulation.world import PARTITIONS, Slot, World
+
+EVERY_S = 2.5  # the mean time between two faults
+STEPS_TO_DEATH = 400  # a process is killed within so many steps of its own
+DEATH_AT_LANDING = 0.15  # of the crashes: just when a write of that process lands
+HOUR_S = 3_600.0
+
+
+class Faults:
+    """Strikes a world by its scenario's weights."""
+
+    def __init__(self, world: World) -> None:
+        """Strike nothing yet."""
+        self._world = world
+        self._rng: random.Random = random.Random(f"{world.name}/faults")
+        self._doomed: Host | None = None
+        world.on_landed = self._landed
+
+    async def strike(self, until_s: float) -> None:
+        """Let things go wrong until a time (the loop's)."""
+        weights = self._world.scenario.weights()
+        if not weights:
+            return
+        strikes = {name: getattr(self, f"_{name}") for name in weights}
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1 / EVERY_S))
+            if self._world.loop.time() >= until_s:
+                return
+            (name,) = self._rng.choices([*weights], [*weights.values()])
+            await strikes[name]()
+
+    def heal(self) -> None:
+        """Let nothing go wrong any more, and start what is down."""
+        world = self._world
+        self._doomed = None
+        world.troubled, world.healing = False, True
+        world.network.weather = type(world.network.weather)()
+        world.network.cut_off.clear()
+        world.coordinator.deaf.clear()
+        world.jump_ms = max(0, world.jump_ms)
+        for slot in world.slots:
+            slot.skew_ms = 0
+            if slot.host is not None:
+                slot.host.fuse = 0
+                world.loop.thaw(slot.host)
+            else:
+                world.start(slot)
+        world.say(OUTSIDE, "--- the faults are over")
+
+    # --- processes --------------------------------------------------------------------------------------------------
+
+    def _pick(self) -> Slot:
+        return self._rng.choice(self._world.slots)
+
+    def _later(self, seconds: float, what: Callable[[], object]) -> None:
+        self._world.loop.call_later(seconds, what, context=OUTSIDE.context())
+
+    async def _crash(self) -> None:
+        slot = self._pick()
+        if slot.host is None or slot.host.state != "up":
+            return
+        host = slot.host
+        if self._rng.random() < DEATH_AT_LANDING:
+            self._doomed = host
+            return
+
+        def die() -> None:
+            if slot.host is host:
+                self._kill(slot)
+
+        host.blow, host.fuse = die, self._rng.randint(1, STEPS_TO_DEATH)
+
+    def _landed(self, host: Host) -> None:
+        if host is self._doomed:
+            self._doomed = None
+            for slot in self._world.slots:
+                if slot.host is host:
+                    self._kill(slot)
+
+    def _kill(self, slot: Slot) -> None:
+        self._world.kill(slot)
+        self._later(self._rng.choice((0.01, 1.0, 6.0)), lambda: self._world.start(slot))
+
+    async def _stop(self) -> None:
+        slot = self._pick()
+        self._world.stop(slot)
+        for after_s in (1.0, 5.0, 12.0):
+            self._later(after_s, lambda: self._world.start(slot))
+
+    async def _freeze(self) -> None:
+        slot = self._pick()
+        if (host := slot.host) is None:
+            return
+        self._world.say(host, "is frozen")
+        self._world.loop.freeze(host)
+        self._later(self._rng.choice((0.5, 4.0, 8.0, 15.0)), lambda: self._thaw(host))
+
+    def _thaw(self, host: Host) -> None:
+        self._world.say(host, "goes on")
+        self._world.loop.thaw(host)
+
+    async def _deaf(self) -> None:
+        if (host := self._pick().host) is not None:
+            self._world.say(host, "is deaf")
+            self._world.coordinator.deaf[host] = self._world.loop.time() + self._rng.choice((4.0, 8.0, 20.0))
+
+    async def _cut(self) -> None:
+        if (host := self._pick().host) is not None:
+            self._world.say(host, "is cut off")
+            self._world.network.cut_off.add(host)
+            self._later(self._rng.choice((1.0, 5.0, 12.0)), lambda: self._world.network.cut_off.discard(host))
+
+    async def _storm(self) -> None:
+        self._world.say(OUTSIDE, "a storm of rebalances")
+        for _ in range(self._rng.randint(2, 5)):
+            for group in self._world.coordinator.groups.values():
+                group.rebalance()
+            await asyncio.sleep(self._rng.uniform(0.2, 2.0))
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    async def _clock(self) -> None:
+        self._world.jump_ms = self._rng.choice((0, 0, -30_000, -5_000, 5_000, 30_000, 3_600_000))
+        self._world.say(OUTSIDE, f"the broker's clock is {self._world.jump_ms} ms off")
+
+    async def _sleep(self) -> None:
+        self._world.say(OUTSIDE, "all machines sleep for an hour")
+        self._world.loop.leap(HOUR_S)
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    async def _compact(self) -> None:
+        """Images are a cache: old ones are compacted away, and sometimes all are gone."""
+        broker = self._world.broker
+        broker.compact(CHECKPOINTS)
+        if self._rng.random() < 0.3:
+            for partition in range(PARTITIONS):
+                end = self._world.end(CHECKPOINTS, partition)
+                broker.truncate(CHECKPOINTS, partition, end - self._rng.choice((0, 0, 1, 3)) if end > 3 else 0)
+
+    async def _poison(self) -> None:
+        topic = self._rng.choice((COMMANDS, COMMANDS, MODULE_EVENTS, EVENTS, EVENTS, CHECKPOINTS))
+        partition = self._rng.randrange(PARTITIONS)
+        draft = self._noise(topic, partition)
+        if draft is None:
+            return
+        base = await self._world.broker.append(topic, partition, [draft])
+        self._world.say(OUTSIDE, f"poison in {topic}/{partition}/{base}")
+        if topic in (COMMANDS, MODULE_EVENTS):
+            self._world.poison.append((topic, partition, base))
+
+    def _noise(self, topic: str, partition: int) -> Draft | None:
+        """Return what nobody can read; in `ai.events`, a copy of what stands there, as it is or forged."""
+        there = self._world.broker.records(topic, partition)[1:]
+        if topic == EVENTS:
+            if not there:
+                return Draft(b"nobody", b"\xff", ())
+            record = self._rng.choice(there[-30:])
+            forged = record.value if self._rng.random() < 0.4 else (record.value or b"").replace(b"1", b"2")
+            return Draft(record.key, forged, record.headers)
+        if topic == CHECKPOINTS:
+            return Draft(b"end/%d" % self._rng.randrange(99), self._rng.choice((b"{}", b"\x00", b'{"state_version":1}')))
+        key = self._rng.choice((None, b"nobody", next(iter(self._world.observer.streams), b"x")))
+        typed = (("ce_type", b"ai.execution.start"), ("ce_id", b"x"), ("ce_siteid", SITE.encode()))
+        return self._rng.choice(
+            (
+                Draft(key, b"\xff\xfe", ()),
+                Draft(key, b'{"trigger":{"id":"\\u0000\\ud800"}}', typed),
+                Draft(key, b"[" * 500, typed),
+                Draft(key, None, typed),
+                Draft(key, b"{}", (("ce_type", b"ai.of.the.future"), *typed[1:])),
+            )
+        )
+
+

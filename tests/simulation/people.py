@@ -1,0 +1,224 @@
+"""People and modules: they make agents, publish events, answer and forget to, ask twice, and change their minds."""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from processors.executions.state import Call, Run
+from processors.runtime.effects import send_until_acknowledged
+from processors.runtime.stream import Stream
+from schemas.agents import AgentConfig
+from schemas.commands import (
+    ActivateAgent,
+    AnyCommand,
+    CancelExecution,
+    CreateAgent,
+    DeactivateAgent,
+    DeleteAgent,
+    ResolveApproval,
+    ResolveDoubt,
+    StartExecution,
+    UpdateAgent,
+)
+from schemas.errors import AppendError
+from schemas.ids import AgentId, CommandId, SiteId, agent_id_of, random_id
+from schemas.module_events import DAY_MS, TRIGGER_KEPT_MS, Trigger
+from streams.cloudevents import CloudEvent, to_draft
+from streams.log import Draft
+from streams.records import Asked, encode_command
+from streams.topics import MODULE_EVENTS
+from tests.simulation.loop import OUTSIDE
+from tests.simulation.world import World
+
+SITE = SiteId("0f8fad5b-d9cb-469f-a165-70867728950e")
+EVENT_TYPE = "contact.created"
+AGENTS = 3
+EVENTS_PUBLISHED = (3, 6)
+STARTS_ASKED = (1, 4)
+ASKED_AGAIN_S = 10.0
+USERS = ("user:ann", "user:bob")
+
+
+@dataclass
+class People:
+    """Everybody outside. `attitude` is what a person once decided to say to an approval or a doubt."""
+
+    world: World
+    busy_until_s: float
+    attitude: dict[str, str] = field(default_factory=dict)
+    answered: dict[str, float] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    events: list[tuple[bytes, Draft]] = field(default_factory=list)
+    starts: list[tuple[AgentId, Trigger]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Choose who there is."""
+        self.rng: random.Random = self.world.rng
+        self.slugs = [f"agent-{number}" for number in range(AGENTS)]
+        self.agents = {slug: agent_id_of(SITE, slug) for slug in self.slugs}
+
+    def begin(self) -> None:
+        """Do what people do, until the healing is over."""
+        for slug in self.slugs:
+            self._do(self._make(slug))
+        for number in range(self.rng.randint(*EVENTS_PUBLISHED)):
+            self._do(self._publish(number))
+        for number in range(self.rng.randint(*STARTS_ASKED)):
+            self._do(self._ask(number))
+        self.world.loop.spawn(OUTSIDE, self._care())
+
+    def idle(self) -> bool:
+        """Whether everything that was to be said has been acknowledged."""
+        self.tasks = [task for task in self.tasks if not task.done()]
+        return not self.tasks
+
+    def long_after(self) -> None:
+        """Say again, much later, what was said before."""
+        for _, draft in self.events:
+            if self.rng.random() < 0.5:
+                self._do(self._send_event(draft, 0.0))
+        for agent_id, trigger in self.starts:
+            if self.rng.random() < 0.5:
+                self._do(self._tell(agent_id, StartExecution(trigger=trigger)))
+        for stream, run, call in self._calls():
+            if call.status == "approval" and call.approval_id is not None:
+                yes = ResolveApproval(execution_id=run.id, approval_id=call.approval_id, approved=True)
+                self._do(self._tell(stream.agent.id, yes))
+
+    def never(self, call: Call) -> bool:
+        """Whether a call waits for a person who will not come."""
+        return self.attitude.get(call.id) == "never"
+
+    # --- agents -----------------------------------------------------------------------------------------------------
+
+    def _config(self, slug: str) -> AgentConfig:
+        return AgentConfig(
+            slug=slug,
+            name=f"{slug} {self.rng.randint(0, 9)}",
+            agent_type="specialist",
+            system_prompt="Work.",
+            triggers=("manual", "event:contact.*"),
+            allowed_tools=("*",),
+            denied_tools=self.rng.choice(((), ("forbidden",), ("forb*", "look_up"))),
+            llm_provider="sim",
+            llm_model="sim-1",
+            max_steps_per_run=self.rng.choice((1, 2, 3)),
+            max_tool_calls_per_step=self.rng.choice((1, 2)),
+            timeout_seconds=self.rng.choice((8, 15, 30)),
+            max_runs_per_hour=self.rng.choice((2, 4, 60)),
+            max_concurrent_runs=self.rng.choice((1, 2, 20)),
+        )
+
+    async def _make(self, slug: str) -> None:
+        agent_id = self.agents[slug]
+        await asyncio.sleep(self.rng.uniform(0, 3))
+        await self._tell(agent_id, CreateAgent(config=self._config(slug)))
+        await asyncio.sleep(self.rng.choice((0, 0, 2)))
+        await self._tell(agent_id, ActivateAgent())
+        while self.world.loop.time() < self.busy_until_s:
+            await asyncio.sleep(self.rng.expovariate(1 / 12))
+            await self._tell(agent_id, self._whim(slug))
+        await self._tell(agent_id, CreateAgent(config=self._config(slug)))
+        await self._tell(agent_id, ActivateAgent())
+
+    def _whim(self, slug: str) -> AnyCommand:
+        roll = self.rng.random()
+        if roll < 0.3:
+            return UpdateAgent(config=self._config(slug), expected_version=self.rng.choice((None, None, 1)))
+        if roll < 0.35:
+            return DeleteAgent()
+        if roll < 0.5:
+            return DeactivateAgent()
+        return ActivateAgent()
+
+    # --- triggers ---------------------------------------------------------------------------------------------------
+
+    def _time_ms(self) -> int:
+        now_ms = self.world.now_ms()
+        return self.rng.choice((*[now_ms] * 8, now_ms - TRIGGER_KEPT_MS + 20_000, now_ms - 9 * DAY_MS, now_ms + 2 * DAY_MS))
+
+    async def _publish(self, number: int) -> None:
+        await asyncio.sleep(self.rng.uniform(0, self.busy_until_s))
+        type_ = EVENT_TYPE if self.rng.random() < 0.85 else "order.paid"
+        causing = {"agentid": self.agents[self.slugs[0]], "causationdepth": "2"} if self.rng.random() < 0.15 else {}
+        event = CloudEvent(
+            id=f"event-{number}",
+            source="/crm",
+            type=type_,
+            time_ms=self._time_ms() if self.rng.random() < 0.9 else None,
+            datacontenttype="application/json",
+            extensions={"siteid": SITE, **causing},
+            data={"number": number},
+        )
+        draft = to_draft(event, key=b"contact-%d" % (number % 3), mode=self.rng.choice(("binary", "structured")))
+        self.events.append((event.id.encode(), draft))
+        for _ in range(self.rng.choice((1, 1, 2, 3))):
+            self._do(self._send_event(draft, self.rng.choice((0.0, 0.1, 5.0, 30.0))))
+
+    async def _send_event(self, draft: Draft, later_s: float) -> None:
+        await asyncio.sleep(later_s)
+        while True:
+            try:
+                await self.world.people_log.send(MODULE_EVENTS, draft)
+            except AppendError:
+                await asyncio.sleep(0.3)
+            else:
+                return
+
+    async def _ask(self, number: int) -> None:
+        await asyncio.sleep(self.rng.uniform(0, self.busy_until_s))
+        agent_id = self.agents[self.rng.choice(self.slugs)]
+        trigger = Trigger(type="manual", source="/people", id=f"start-{number}", time_ms=self._time_ms())
+        self.starts.append((agent_id, trigger))
+        for _ in range(self.rng.choice((1, 1, 2))):
+            actor = self.rng.choice((*USERS, "module:/people"))
+            await self._tell(agent_id, StartExecution(trigger=trigger), actor)
+            await asyncio.sleep(self.rng.choice((0.0, 1.0, 10.0)))
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def _calls(self) -> Iterator[tuple[Stream, Run, Call]]:
+        for stream in self.world.observer.look().values():
+            for run in stream.runs.values():
+                for call in run.calls.values():
+                    yield stream, run, call
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(self.rng.uniform(0.3, 2.0))
+            for stream in [*self.world.observer.look().values()]:
+                for run in stream.runs.values():
+                    if not run.ended and not self.world.healing and self.rng.random() < 0.01:
+                        self._do(self._tell(stream.agent.id, CancelExecution(execution_id=run.id, reason="enough")))
+            for stream, run, call in list(self._calls()):
+                self._answer(stream, run, call)
+
+    def _answer(self, stream: Stream, run: Run, call: Call) -> None:
+        attitude = self.attitude.setdefault(call.id, self.rng.choice(("yes", "yes", "yes", "no", "both", "never")))
+        now_s = self.world.loop.time()
+        if self.answered.get(call.id, 0.0) > now_s - ASKED_AGAIN_S or (not self.world.healing and self.rng.random() < 0.6):
+            return
+        if call.status not in ("approval", "in_doubt"):
+            return
+        self.answered[call.id] = now_s
+        if call.status == "approval" and call.approval_id is not None and attitude != "never":
+            for approved in {"yes": (True,), "no": (False,), "both": (True, False)}[attitude]:
+                word = ResolveApproval(execution_id=run.id, approval_id=call.approval_id, approved=approved)
+                self._do(self._tell(stream.agent.id, word, self.rng.choice(USERS)))
+        if call.status == "in_doubt":
+            settled = ResolveDoubt(
+                execution_id=run.id, call_id=call.id, outcome="completed" if attitude == "yes" else "failed"
+            )
+            self._do(self._tell(stream.agent.id, settled, self.rng.choice(USERS)))
+
+    # --- saying it --------------------------------------------------------------------------------------------------
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(self.world.loop.spawn(OUTSIDE, work))
+
+    async def _tell(self, agent_id: AgentId, command: AnyCommand, actor: str = USERS[0]) -> None:
+        command_id = CommandId(random_id())
+        draft = encode_command(Asked(command_id, SITE, agent_id, actor, command_id, command, source="/people"))
+        await send_until_acknowledged(self.world.people_log, draft)
