@@ -1,6 +1,7 @@
 """What was in force when a run began: the tools an agent may see, and what a model costs."""
 
 import hashlib
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -56,14 +57,18 @@ class Catalogue(Message):
     tools: tuple[ToolDefinition, ...] = ()
     prices: tuple[Price, ...] = ()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The catalogue's name."""
         return hashlib.sha256(self.encode()).hexdigest()
 
+    @cached_property
+    def _by_name(self) -> dict[str, ToolDefinition]:
+        return {tool.name: tool for tool in reversed(self.tools)}
+
     def tool(self, name: str) -> ToolDefinition | None:
         """Return the tool of that name, if there is one."""
-        return next((tool for tool in self.tools if tool.name == name), None)
+        return self._by_name.get(name)
 
     def price(self, provider: str, model: str) -> Price | None:
         """Return the price of a model; `*` as a model's name prices all of a provider's."""

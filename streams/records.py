@@ -114,9 +114,9 @@ def encode_event(said: Said, head: Head) -> tuple[Draft, Head]:
     """Return the record of an event that follows `head`, and its stream's new head."""
     event = said.event
     wire, version = _constants(type(event))
+    key, site, source = _address(said.site_id, said.agent_id)
     sequence = head.sequence + 1
-    subject: str = getattr(event, "execution_id", None) or said.agent_id
-    key, value = said.agent_id.encode(), event.encode()
+    subject: str | None = getattr(event, "execution_id", None)
     headers = [
         ("ce_actor", said.actor.encode()),
         ("ce_causationid", said.causation_id.encode()),
@@ -125,16 +125,17 @@ def encode_event(said: Said, head: Head) -> tuple[Draft, Head]:
         ("ce_id", said.id.encode()),
         ("ce_schemaversion", version),
         ("ce_sequence", b"%d" % sequence),
-        ("ce_siteid", said.site_id.encode()),
-        ("ce_source", b"/sites/%b/agents/%b" % (said.site_id.encode(), key)),
+        ("ce_siteid", site),
+        ("ce_source", source),
         _SPECVERSION,
-        ("ce_subject", subject.encode()),
-        ("ce_time", format_time(said.at_ms).encode()),
+        ("ce_subject", subject.encode() if subject else key),
+        ("ce_time", _time_header(said.at_ms)),
         ("ce_type", wire),
         _JSON,
     ]
     if said.traceparent is not None:
         headers.append(("ce_traceparent", said.traceparent.encode()))
+    value = event.encode()
     chain = link(head.chain, key, headers, value)
     headers.append((CHAIN, chain.hex().encode()))
     return Draft(key, value, tuple(headers)), Head(sequence, chain)
@@ -209,6 +210,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @lru_cache(maxsize=64)  # the events of one second share it
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=256)  # the events of one decision share it
+def _time_header(at_ms: int) -> bytes:
+    return format_time(at_ms).encode()
+
+
+@lru_cache(maxsize=4096)  # an agent's events share it
+def _address(site_id: SiteId, agent_id: AgentId) -> tuple[bytes, bytes, bytes]:
+    """Return key, site and source of an agent's records."""
+    return agent_id.encode(), site_id.encode(), f"/sites/{site_id}/agents/{agent_id}".encode()
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions.endings import cancelled
-from processors.executions.facts import denied, observed, prompt_so_far, requested
+from processors.executions.facts import denied, observed, requested
 from processors.executions.policy import Denial
 from processors.executions.prompt import outcome_text, tool_message
 from processors.executions.state import SETTLED, Call, Run
@@ -64,10 +64,9 @@ def _after(agent: Agent, run: Run, call: Call, outcome: str) -> list[Event]:
     step = [other for other in run.calls.values() if other.step == run.step]
     if any(other.status not in SETTLED for other in step if other is not call):
         return []
-    prompt = prompt_so_far(agent, run)
-    prompt += (tool_message(other.model_call_id, outcome if other is call else other.outcome) for other in step)
+    fresh = [tool_message(other.model_call_id, outcome if other is call else other.outcome) for other in step]
     summary = ", ".join(f"{other.tool} answered" if other is call else f"{other.tool} {other.status}" for other in step)
-    return [observed(agent, run, run.catalogue, prompt, tuple(other.id for other in step), summary[:500])]
+    return [observed(run, fresh, tuple(other.id for other in step), summary[:500])]
 
 
 def on_approval(run: Run, command: ResolveApproval, actor: str, at_ms: int) -> list[Event]:

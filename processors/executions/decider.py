@@ -8,6 +8,7 @@ from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions.acting import on_approval, on_doubt_resolved, on_expiry, on_result
 from processors.executions.endings import cancelled, timed_out
+from processors.executions.facts import furnish
 from processors.executions.prompt import assistant_message, outcome_text, tool_message
 from processors.executions.state import WAITS_FOR_A_PERSON, Call, Run
 from processors.executions.thinking import on_context, on_model_failure, on_thought
@@ -100,12 +101,12 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
         case StepObserved():
             for call_id in event.calls:
                 call = run.calls[call_id]
-                run.transcript.append(tool_message(call.model_call_id, call.outcome))
+                run.say(tool_message(call.model_call_id, call.outcome))
             run.status, run.step, run.final = "thinking", event.step, event.final
         case StepThought():
             _spend(run, event)
             run.status = "acting"
-            run.transcript.append(assistant_message(event.text, event.calls))
+            run.say(assistant_message(event.text, event.calls))
             for planned in event.calls:
                 tool = run.catalogue.tool(planned.tool)
                 run.calls[planned.call_id] = Call(
@@ -119,7 +120,7 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
         case ContextAssembled():
             run.memories, run.entity = event.memories, event.entity
             run.catalogue_sha256 = event.catalogue_sha256
-            run.catalogue = agent.catalogues[event.catalogue_sha256]
+            furnish(agent, run)
         case StepModelFailed():
             _spend(run, event)
         case ExecutionCompleted():

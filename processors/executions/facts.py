@@ -1,10 +1,12 @@
 """Events that more than one decision gives."""
 
+from collections.abc import Sequence
+
 from processors.agents.state import Agent
 from processors.executions.policy import Denial, visible_tools
-from processors.executions.prompt import final_message, first_messages, prompt_sha256
+from processors.executions.prompt import final_message, first_messages, lines_sha256
 from processors.executions.state import Run
-from schemas.catalogue import Catalogue
+from schemas.catalogue import ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.events import StepObserved, ToolDenied, ToolRequested
 from schemas.ids import CallId
@@ -35,25 +37,33 @@ def denied(run: Run, call_id: CallId, tool: str, denial: Denial) -> ToolDenied:
     )
 
 
-def prompt_so_far(agent: Agent, run: Run) -> list[ChatMessage]:
-    """Return what the model was shown and said up to now."""
-    config = agent.configs[run.agent_version]
-    return [*first_messages(config, run.trigger, run.memories, run.entity), *run.transcript]
-
-
 def observed(
-    agent: Agent, run: Run, catalogue: Catalogue, prompt: list[ChatMessage], calls: tuple[CallId, ...], summary: str
+    run: Run,
+    fresh: Sequence[ChatMessage],
+    calls: tuple[CallId, ...],
+    summary: str,
+    tools: tuple[ToolDefinition, ...] | None = None,
 ) -> StepObserved:
-    """Return the event that asks the model with `prompt`; the last question of a run comes without tools."""
+    """Return the event that asks the model, `fresh` being new for it; a run's last question comes without tools."""
     final = run.step >= run.limits.max_steps
+    lines = [*run.lines, *(message.encode() for message in fresh)]
     if final:
-        prompt = [*prompt, final_message()]
-    tools = () if final else visible_tools(agent.configs[run.agent_version], catalogue)
+        lines.append(final_message().encode())
+    offered = () if final else run.tools if tools is None else tools
     return StepObserved(
         execution_id=run.id,
         step=run.step + 1,
         summary=summary,
         calls=calls,
         final=final,
-        prompt_sha256=prompt_sha256(prompt, tools),
+        prompt_sha256=lines_sha256(lines, offered),
     )
+
+
+def furnish(agent: Agent, run: Run) -> None:
+    """Give a run what follows from its agent's version, its catalogue and its context."""
+    config = agent.configs[run.agent_version]
+    run.catalogue = agent.catalogues[run.catalogue_sha256]
+    run.tools = visible_tools(config, run.catalogue)
+    run.opening = first_messages(config, run.trigger, run.memories, run.entity)
+    run.lines = [message.encode() for message in (*run.opening, *run.transcript)]

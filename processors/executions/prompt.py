@@ -33,11 +33,8 @@ _GUIDELINES = """## How to work
 
 def messages_of(config: AgentConfig, run: Run) -> tuple[ChatMessage, ...]:
     """Return the whole prompt of the run's present step."""
-    return (
-        *first_messages(config, run.trigger, run.memories, run.entity),
-        *run.transcript,
-        *((final_message(),) if run.final else ()),
-    )
+    opening = run.opening or first_messages(config, run.trigger, run.memories, run.entity)
+    return (*opening, *run.transcript, *((final_message(),) if run.final else ()))
 
 
 def first_messages(
@@ -49,9 +46,13 @@ def first_messages(
 
 def prompt_sha256(messages: Sequence[ChatMessage], tools: tuple[ToolDefinition, ...]) -> str:
     """Return the sha256 of a prompt: each message's JSON, then each tool's name and version, a line each."""
-    lines = [message.encode() for message in messages]
-    lines += [f"{tool.name}@{tool.version}".encode() for tool in tools]
-    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+    return lines_sha256([message.encode() for message in messages], tools)
+
+
+def lines_sha256(lines: Sequence[bytes], tools: tuple[ToolDefinition, ...]) -> str:
+    """Return the sha256 of a prompt whose messages are encoded already."""
+    named = [f"{tool.name}@{tool.version}".encode() for tool in tools]
+    return hashlib.sha256(b"\n".join((*lines, *named))).hexdigest()
 
 
 def system_message(config: AgentConfig) -> ChatMessage:

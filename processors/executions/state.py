@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas.catalogue import Catalogue
+from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
 from schemas.events import ActionStatus, RunLimits, RunTotals
@@ -52,8 +52,9 @@ class Call:
 class Run:
     """The state of one run. `decide` only reads it; `evolve` assigns to it in place (see processors.agents.state).
 
-    `transcript` is the prompt without its first two messages, which follow from the agent's version and the
-    context. The deadline moves while a person is awaited: `paused_at_ms` is since when.
+    `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
+    `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
+    `paused_at_ms` is since when.
     """
 
     id: ExecutionId
@@ -73,13 +74,21 @@ class Run:
     catalogue: Catalogue = field(default_factory=Catalogue)
     memories: tuple[RecalledMemory, ...] = ()
     entity: Json = None
+    opening: tuple[ChatMessage, ...] = ()
+    tools: tuple[ToolDefinition, ...] = ()
     transcript: list[ChatMessage] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
     calls: dict[CallId, Call] = field(default_factory=dict)
     llm_calls: int = 0
     tool_calls: int = 0
     tokens_input: int = 0
     tokens_output: int = 0
     cost_micros: int = 0
+
+    def say(self, message: ChatMessage) -> None:
+        """Add a message to the transcript."""
+        self.transcript.append(message)
+        self.lines.append(message.encode())
 
     @property
     def ended(self) -> bool:

@@ -3,9 +3,9 @@
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions.endings import completed, failed
-from processors.executions.facts import denied, observed, prompt_so_far, requested
+from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
-from processors.executions.policy import Denial, call_sha256, check
+from processors.executions.policy import Denial, call_sha256, check, visible_tools
 from processors.executions.prompt import assistant_message, first_messages, outcome_text, tool_message
 from processors.executions.risk import APPROVAL_MS, assess, describe
 from processors.executions.state import Run
@@ -42,7 +42,7 @@ def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> li
     )
     head = first_messages(agent.configs[run.agent_version], run.trigger, command.memories, command.entity)
     summary = f"woken by {run.trigger.event_type or run.trigger.type}"
-    events.append(observed(agent, run, catalogue, list(head), (), summary))
+    events.append(observed(run, head, (), summary, visible_tools(agent.configs[run.agent_version], catalogue)))
     return events
 
 
@@ -102,9 +102,9 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
             events.append(_permitted(run, call, verdict, at_ms))
     if len(outcomes) < len(planned):
         return events
-    prompt = [*prompt_so_far(agent, run), assistant_message(thought.text, planned)]
-    prompt += (tool_message(call.model_call_id, outcomes[call.call_id]) for call in planned)
-    return [*events, observed(agent, run, run.catalogue, prompt, tuple(outcomes), "every call was refused")]
+    fresh = [assistant_message(thought.text, planned)]
+    fresh += (tool_message(call.model_call_id, outcomes[call.call_id]) for call in planned)
+    return [*events, observed(run, fresh, tuple(outcomes), "every call was refused")]
 
 
 def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Event:

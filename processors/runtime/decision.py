@@ -1,6 +1,6 @@
 """From a command to the very records that follow from it: pure, the same for every owner and every replay."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from processors.runtime.stream import Stream, decide, decide_internal, evolve
 from schemas.envelope import DECISION_LIMIT_BYTES, CommandEnvelope
@@ -13,19 +13,14 @@ from streams.records import Said, encode_event
 from streams.sizes import record_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows from one command: events, their records in order, and the stream's head after them."""
+class Decision(NamedTuple):
+    """What follows from one command: events, their records of `size` bytes together, the stream's head after them."""
 
     events: tuple[Event, ...]
     drafts: tuple[Draft, ...]
     head: Head
     at_ms: int
-
-    @property
-    def size(self) -> int:
-        """The records' bytes together, headers and all."""
-        return sum(record_bytes(draft) for draft in self.drafts)
+    size: int
 
 
 def time_of(stream: Stream, envelope: CommandEnvelope) -> int:
@@ -41,16 +36,15 @@ def decision_of(stream: Stream, envelope: CommandEnvelope, *, internal: bool = F
     """
     at_ms = time_of(stream, envelope)
     events = decide_internal(stream, envelope, at_ms) if internal else decide(stream, envelope, at_ms)
-    head, drafts = stream.head, []
+    head, size = stream.head, 0
+    drafts = []
     for index, event in enumerate(events):
         draft, head = encode_event(_said(stream, envelope, index, event, at_ms), head)
         drafts.append(draft)
-    decision = Decision(tuple(events), tuple(drafts), head, at_ms)
-    if decision.size > DECISION_LIMIT_BYTES:
-        raise RecordTooLargeError(
-            f"the events of one command may have {DECISION_LIMIT_BYTES} bytes, these have {decision.size}"
-        )
-    return decision
+        size += record_bytes(draft)
+    if size > DECISION_LIMIT_BYTES:
+        raise RecordTooLargeError(f"the events of one command may have {DECISION_LIMIT_BYTES} bytes, these have {size}")
+    return Decision(tuple(events), tuple(drafts), head, at_ms, size)
 
 
 def apply(stream: Stream, envelope: CommandEnvelope, decision: Decision) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from processors.agents.state import Agent
 from processors.executions.context import ContextPort
-from processors.executions.policy import visible_tools
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
 from processors.models.call import call_model
@@ -175,7 +174,7 @@ class Effects:
             provider=config.llm_provider,
             model=config.llm_model,
             messages=messages_of(config, run),
-            tools=() if run.final else visible_tools(config, run.catalogue),
+            tools=() if run.final else run.tools,
             temperature=config.temperature,
             max_tokens=config.max_tokens,
         )

@@ -9,12 +9,12 @@ HOUR_MS = 3_600_000
 
 def fingerprint(*names: str) -> int:
     """Return 8 bytes of the sha256 of `names`, as a number."""
-    digest = hashlib.sha256()
+    parts = []
     for name in names:
         raw = name.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return int.from_bytes(digest.digest()[:8], "big")
+        parts.append(len(raw).to_bytes(4, "big"))
+        parts.append(raw)
+    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest()[:8], "big")
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from processors.runtime.reading import asked, fold
 from processors.runtime.stream import Stream
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
-from schemas.events import Event
 from schemas.ids import ExecutionId
 from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.dead_letters import send_dead_letter
@@ -34,6 +33,7 @@ FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 RESTORE_RECORDS = 2_000  # read at a time while restoring
 CHECKPOINT_EVENTS = 10_000  # an image is due so often: this many are folded in a quarter of a second
+CHECKPOINT_S = 600.0  # or so often, if anything was read: far below what `ai.commands` is kept
 LAST_CHECKPOINT_EVENTS = 1_000  # at shutdown, fewer are not worth an image
 
 
@@ -86,7 +86,7 @@ class Partition:
         self._poison: set[int] = set()
         self._checkpoints = Checkpoints(process.log, number)
         self._log_ids: LogIds | None = None
-        self._imaged_at = 0
+        self._imaged_s = 0.0
         self._stopping = False
 
     # --- the group --------------------------------------------------------------------------------------------------
@@ -162,8 +162,9 @@ class Partition:
         if image is not None:
             check_image(image.end, ids, events, commands, self.number)
         self.streams = image.streams if image is not None else {}
-        self._events_end = self._imaged_at = image.end.events_offset if image is not None else 0
+        self._events_end = image.end.events_offset if image is not None else 0
         self._next_command = image.end.commands_offset if image is not None else commands.start
+        self._imaged_s = asyncio.get_running_loop().time()
         begun = self._events_end
         await self._read(events.end, self._fold)
         self._goal = commands.end
@@ -174,13 +175,26 @@ class Partition:
         )
 
     def _checkpoint_if_due(self) -> None:
-        if self._events_end - self._imaged_at >= CHECKPOINT_EVENTS and not self._checkpoints.busy:
+        """Take an image after many events, or after a while: commands are not kept for ever behind the last one."""
+        if self._checkpoints.busy or not self.streams:
+            return
+        last, now_s = self._checkpoints.last, asyncio.get_running_loop().time()
+        aged = now_s - self._imaged_s >= CHECKPOINT_S and (last is None or self._next_command > last.commands_offset)
+        if aged or self._behind_image() >= CHECKPOINT_EVENTS:
             self._checkpoints.begin(self.streams, self._end())
-            self._imaged_at = self._events_end
+            self._imaged_s = now_s
 
     async def _checkpoint_at_the_end(self) -> None:
-        if self._events_end - self._imaged_at >= LAST_CHECKPOINT_EVENTS:
-            await self._checkpoints.finish(self.streams, self._end())
+        """Leave an image, unless the state is only on its way, or another process's by now."""
+        if self._caught_up and self._member.holds(self.number):
+            await self._checkpoints.settle()
+            if self._behind_image() >= LAST_CHECKPOINT_EVENTS:
+                await self._checkpoints.finish(self.streams, self._end())
+
+    def _behind_image(self) -> int:
+        """How many events the newest image lacks."""
+        last = self._checkpoints.last
+        return self._events_end - (last.events_offset if last is not None else 0)
 
     def _end(self) -> End:
         events, commands = self._log_ids or (None, None)
@@ -205,10 +219,17 @@ class Partition:
         if not records:
             await self._look_for_rivals()
         await self._handle(records)
+        self._pass_gap()
         self._checkpoint_if_due()
         if not self._caught_up and self._next_command >= self._goal:
             self._caught_up = True
             self._start_all()
+
+    def _pass_gap(self) -> None:
+        """Go behind offsets that hold no command: everything that was read is handled by now."""
+        reached = self._member.position(self.number)
+        if reached is not None and not self._returned:
+            self._next_command = max(self._next_command, reached)
 
     def _start_all(self) -> None:
         known: set[ExecutionId] = set()
@@ -261,8 +282,8 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            for event in decision.events:
-                self._touch(key, stream, event, batch)
+            for run_id in {run_id for e in decision.events if (run_id := getattr(e, "execution_id", None)) is not None}:
+                self._touch(key, stream, run_id, batch)
         except Exception as error:
             logger.exception("command %d of partition %d can't be applied", envelope.offset, self.number)
             if envelope.offset in self._poison:
@@ -272,11 +293,9 @@ class Partition:
         batch.size += decision.size
         self.counters.events += len(decision.events)
 
-    def _touch(self, key: bytes, stream: Stream, event: Event, batch: Batch) -> None:
-        run_id: ExecutionId | None = getattr(event, "execution_id", None)
-        if run_id is not None:
-            run = stream.runs.get(run_id)
-            batch.touched[run_id] = (key, awaiting(run) if run is not None else ())
+    def _touch(self, key: bytes, stream: Stream, run_id: ExecutionId, batch: Batch) -> None:
+        run = stream.runs.get(run_id)
+        batch.touched[run_id] = (key, awaiting(run) if run is not None else ())
 
     # --- append -----------------------------------------------------------------------------------------------------
 
@@ -339,7 +358,9 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            self._touch(record.key, self.streams[record.key], decode_event(record).event, batch)
+            run_id: ExecutionId | None = getattr(decode_event(record).event, "execution_id", None)
+            if run_id is not None:
+                self._touch(record.key, self.streams[record.key], run_id, batch)
 
         await self._read(end, look)
 
@@ -353,9 +374,10 @@ class Partition:
         if self._events_end >= end:
             return
         async with self._log.reader(EVENTS, {self.number: self._events_end}) as reader:
-            while self._events_end < end:
+            while self._events_end < end and self._goes_on():
                 for record in await reader.poll(max_records=RESTORE_RECORDS):
                     if record.offset < end:
                         each(record)
                         self._events_end = record.offset + 1
+                self._events_end = max(self._events_end, min(end, reader.position(self.number)))  # behind gaps
                 await asyncio.sleep(0)  # a long restore must not starve heartbeats

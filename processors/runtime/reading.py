@@ -30,7 +30,7 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
     """
     if is_genesis(record):
         return None
-    envelope = _decode(record)
+    envelope = read_command(record)
     key = record.key or b""
     stream = streams.get(key)
     if stream is None:
@@ -63,7 +63,12 @@ def fold(streams: Streams, record: Record) -> bool:
     return True
 
 
-def _decode(record: Record) -> CommandEnvelope:
+def read_command(record: Record) -> CommandEnvelope:
+    """Return the command of a record of `ai.commands`, if its size is one that we take.
+
+    Raises:
+        DecodeError: it can't be read, or is too large for its events.
+    """
     size = len(record.value or b"")
     if size > EVENT_LIMIT_BYTES:
         raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")

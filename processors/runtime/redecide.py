@@ -139,7 +139,7 @@ class Redecision:
     def _internal(
         self, stream: Stream, envelope: CommandEnvelope, counted: Sequence[Record]
     ) -> tuple[Decision, list[Record | None]] | None:
-        """Return what stands in the log, if a failure leads to it: that is no function of the log, so it is believed."""
+        """Return what stands in the log, if a failure leads to it: no function of the log, so it is believed."""
         decision = decision_of(stream, envelope, internal=True)
         standing = self._stored.standing(decision.drafts, counted)
         said = any(record is not None and INTERNAL in (record.value or b"") for record in standing)
