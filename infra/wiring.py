@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 Role = Literal["decider", "router", "projector"]
 ROLES: tuple[Role, ...] = ("decider", "router", "projector")
 
+# A process that hangs in mid-transaction must not hold up who takes over. Longer than any transaction of ours waits for
+# something else: the outbox waits for Kafka for 3 s.
+IDLE_IN_TRANSACTION_S = 10
+
 SANDBOX_MODULES = frozenset({"crm", "email", "tasks"})
 
 
@@ -59,7 +63,13 @@ async def open_pool(endpoints: Endpoints, *, size: int = 8) -> AsyncIterator["as
         ConfigurationError: the address is wrong, or the tables are of a newer release.
     """
     try:
-        pool = await asyncpg.create_pool(endpoints.postgres, min_size=1, max_size=size, timeout=10)
+        pool = await asyncpg.create_pool(
+            endpoints.postgres,
+            min_size=1,
+            max_size=size,
+            timeout=10,
+            server_settings={"idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s"},
+        )
     except (ValueError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise ConfigurationError(f"DRAMAC_POSTGRES is wrong: {error}") from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -87,6 +97,7 @@ class House:
         """Run everything until cancelled; if one part ends with an error, all end with it."""
         parts = [router.run() for router in self.routers]
         parts += [part.run() for part in (self.worker, self.projector) if part is not None]
+        parts += [self.sandbox.run()] if self.worker is not None else []
         try:
             async with asyncio.TaskGroup() as group:
                 for part in parts:

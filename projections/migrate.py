@@ -22,7 +22,11 @@ CREATE TABLE IF NOT EXISTS projections.migrations (
   sha256 text NOT NULL
 );
 """
-LEDGER_EXISTS = "SELECT to_regclass('projections.migrations') IS NOT NULL"
+# Asked of the catalogue's rows: `to_regclass` would leave "there is no such schema" in the connection's cache, where
+# CREATE SCHEMA IF NOT EXISTS believes it still after it waited for another migrator.
+LEDGER_EXISTS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = 'projections' AND tablename = 'migrations')
+"""
 APPLIED = "SELECT number, name, sha256 FROM projections.migrations ORDER BY number"
 RECORD = "INSERT INTO projections.migrations (number, name, sha256) VALUES ($1, $2, $3)"
 

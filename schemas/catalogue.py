@@ -72,6 +72,8 @@ class Catalogue(Message):
 
     def price(self, provider: str, model: str) -> Price | None:
         """Return the price of a model; `*` as a model's name prices all of a provider's."""
-        exact = (p for p in self.prices if p.provider == provider and p.model == model)
-        every = (p for p in self.prices if p.provider == provider and p.model == "*")
-        return next(exact, None) or next(every, None)
+        return self._by_model.get((provider, model)) or self._by_model.get((provider, "*"))
+
+    @cached_property
+    def _by_model(self) -> dict[tuple[str, str], Price]:
+        return {(price.provider, price.model): price for price in reversed(self.prices)}

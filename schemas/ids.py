@@ -108,6 +108,10 @@ def approval_id_of(at_ms: int, call_id: CallId) -> ApprovalId:
     return ApprovalId(timed_id(at_ms, "approval", call_id))
 
 
-def event_id_of(at_ms: int, command_id: CommandId, index: int) -> EventId:
-    """Return the id of the event at `index` (from 0) of those that follow from a command."""
-    return EventId(timed_id(at_ms, "event", command_id, index))
+def event_id_of(at_ms: int, command_id: CommandId, offset: int, index: int) -> EventId:
+    """Return the id of the event at `index` (from 0) of those that follow from the command at `offset`.
+
+    The offset tells two copies of a command from each other: who sends until acknowledged may leave several, and
+    each may lead to an event, such as a refusal, at the same time.
+    """
+    return EventId(timed_id(at_ms, "event", command_id, offset, index))

@@ -21,6 +21,7 @@ GENESIS = b"\x00" * 32
 
 _LOWER_HEX = re.compile(rb"[0-9a-f]{64}")
 _ABSENT = b"\xff\xff\xff\xff"
+_PREVIOUS = b"\x00\x00\x00\x20"  # the length of the previous chain
 
 
 class Head(NamedTuple):
@@ -37,23 +38,33 @@ Verdict = Literal["counts", "behind", "ahead", "fork"]
 
 def link(previous: bytes, key: bytes | None, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bytes:
     """Return the chain (32 bytes) of a record that follows `previous`; a `ce_chain` among `headers` is left out."""
-    parts = [b"\x00\x00\x00\x20", previous, _framed(key)]
-    for name, content in sorted(headers):
-        if name != CHAIN:
-            parts.append(_framed_name(name))
-            parts.append(len(content).to_bytes(4, "big"))
-            parts.append(content)
-    parts.append(_framed(value))
-    return hashlib.sha256(b"".join(parts)).digest()
+    hashed = sorted(header for header in headers if header[0] != CHAIN)
+    return seal(previous, framed_bytes(key), (framed(hashed),), value)
 
 
-def _framed(raw: bytes | None) -> bytes:
+def seal(previous: bytes, key: bytes, headers: Iterable[bytes], value: bytes | None) -> bytes:
+    """Return the chain of a record whose key and headers are framed already, these in sorted order."""
+    return hashlib.sha256(b"".join((_PREVIOUS, previous, key, *headers, framed_bytes(value)))).digest()
+
+
+def framed(headers: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return headers, in the given order, as the chain hashes them."""
+    parts = []
+    for name, content in headers:
+        parts.append(_framed_name(name))
+        parts.append(len(content).to_bytes(4, "big"))
+        parts.append(content)
+    return b"".join(parts)
+
+
+def framed_bytes(raw: bytes | None) -> bytes:
+    """Return a key or a value as the chain hashes it."""
     return _ABSENT if raw is None else len(raw).to_bytes(4, "big") + raw
 
 
 @lru_cache(maxsize=256)  # a record has fifteen headers, and all records the same names
 def _framed_name(name: str) -> bytes:
-    return _framed(name.encode())
+    return framed_bytes(name.encode())
 
 
 def stamp(headers: Headers) -> tuple[int, bytes] | None:

@@ -4,6 +4,7 @@ The value is the payload as JSON bytes, the headers are the envelope. Names of e
 format and frozen by a golden test.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from schemas.errors import DecodeError
 from schemas.events import EVENTS, Event
 from schemas.ids import AgentId, CommandId, EventId, SiteId, parse_agent_id, parse_site_id
 from schemas.upcasters import lift
-from streams.chain import CHAIN, Head, link
+from streams.chain import CHAIN, Head, framed, framed_bytes, seal
 from streams.log import Draft, Headers, Record
 
 HEADER_CHARS = 1_000  # what comes from outside and goes into a header is refused above this
@@ -112,33 +113,75 @@ class Said(NamedTuple):
 
 def encode_event(said: Said, head: Head) -> tuple[Draft, Head]:
     """Return the record of an event that follows `head`, and its stream's new head."""
-    event = said.event
-    wire, version = _constants(type(event))
-    key, site, source = _address(said.site_id, said.agent_id)
-    sequence = head.sequence + 1
-    subject: str | None = getattr(event, "execution_id", None)
-    headers = [
-        ("ce_actor", said.actor.encode()),
-        ("ce_causationid", said.causation_id.encode()),
-        ("ce_causationoffset", b"%d" % said.causation_offset),
-        ("ce_correlationid", said.correlation_id.encode()),
-        ("ce_id", said.id.encode()),
-        ("ce_schemaversion", version),
-        ("ce_sequence", b"%d" % sequence),
-        ("ce_siteid", site),
-        ("ce_source", source),
-        _SPECVERSION,
-        ("ce_subject", subject.encode() if subject else key),
-        ("ce_time", _time_header(said.at_ms)),
-        ("ce_type", wire),
-        _JSON,
-    ]
-    if said.traceparent is not None:
-        headers.append(("ce_traceparent", said.traceparent.encode()))
-    value = event.encode()
-    chain = link(head.chain, key, headers, value)
-    headers.append((CHAIN, chain.hex().encode()))
-    return Draft(key, value, tuple(headers)), Head(sequence, chain)
+    encoder = Encoder(
+        said.site_id,
+        said.agent_id,
+        said.at_ms,
+        said.causation_id,
+        said.causation_offset,
+        said.actor,
+        said.correlation_id,
+        said.traceparent,
+    )
+    return encoder.encode(said.id, said.event, head)
+
+
+class Encoder:
+    """Encodes the events of one decision: what they share is put into headers and framed for the chain once."""
+
+    __slots__ = ("_first", "_framed_first", "_framed_last", "_framed_site", "_key", "_key_framed", "_last", "_site")
+
+    def __init__(
+        self,
+        site_id: SiteId,
+        agent_id: AgentId,
+        at_ms: int,
+        causation_id: CommandId,
+        causation_offset: int,
+        actor: str,
+        correlation_id: str,
+        traceparent: str | None,
+    ) -> None:
+        """Prepare what is the same for all events of a decision."""
+        self._key, self._key_framed, self._site, self._framed_site = _address(site_id, agent_id)
+        self._first: Headers = (
+            ("ce_actor", actor.encode()),
+            ("ce_causationid", causation_id.encode()),
+            ("ce_causationoffset", b"%d" % causation_offset),
+            ("ce_correlationid", correlation_id.encode()),
+        )
+        self._framed_first = framed(self._first)
+        time_ = ("ce_time", format_time(at_ms).encode())
+        self._last: Headers = (time_,) if traceparent is None else (time_, ("ce_traceparent", traceparent.encode()))
+        self._framed_last = framed(self._last)
+
+    def encode(self, event_id: EventId, event: Event, head: Head) -> tuple[Draft, Head]:
+        """Return the record of an event that follows `head`, and its stream's new head."""
+        type_, version, framed_type = _constants(type(event))
+        sequence = head.sequence + 1
+        own = (("ce_id", event_id.encode()), version, ("ce_sequence", b"%d" % sequence))
+        run_id: str | None = getattr(event, "execution_id", None)
+        subject = (("ce_subject", run_id.encode() if run_id else self._key),)
+        value = event.encode()
+        # Every header but the chain, in sorted order: as `streams.chain.link` does it for a record of any kind.
+        chain = seal(
+            head.chain,
+            self._key_framed,
+            (
+                self._framed_first,
+                framed(own),
+                self._framed_site,
+                framed(subject),
+                self._framed_last,
+                framed_type,
+            ),
+            value,
+        )
+        headers = (
+            *(*self._first, *own, *self._site, *subject, self._last[0], type_, _JSON, *self._last[1:]),
+            (CHAIN, chain.hex().encode()),
+        )
+        return Draft(self._key, value, headers), Head(sequence, chain)
 
 
 def decode_event(record: Record) -> EventEnvelope:
@@ -155,22 +198,24 @@ def decode_event(record: Record) -> EventEnvelope:
     if record.key is None or record.value is None:
         raise DecodeError(f"an event {wire!r} needs an agent's id as its key, and a payload")
     try:
-        version = int(_required(headers, "ce_schemaversion"))
-        value = lift(wire, version, schema.version, record.value)
+        id_, site_id, sequence, time, subject, version, cause, cause_offset, correlation_id, actor, chain = (
+            _all_required(headers, _EVENT_HEADERS)
+        )
+        value = lift(wire, int(version), schema.version, record.value)
         return EventEnvelope(
-            EventId(_required(headers, "ce_id")),
+            EventId(id_),
             wire,
-            SiteId(_required(headers, "ce_siteid")),
+            SiteId(site_id),
             AgentId(record.key.decode("ascii")),
-            int(_required(headers, "ce_sequence")),
-            parse_time(_required(headers, "ce_time")),
-            _required(headers, "ce_subject"),
-            version,
-            CommandId(_required(headers, "ce_causationid")),
-            int(_required(headers, "ce_causationoffset")),
-            _required(headers, "ce_correlationid"),
-            _required(headers, "ce_actor"),
-            _required(headers, CHAIN),
+            int(sequence),
+            parse_time(time),
+            subject,
+            int(version),
+            CommandId(cause),
+            int(cause_offset),
+            correlation_id,
+            actor,
+            chain,
             headers.get("ce_traceparent"),
             record.partition,
             record.offset,
@@ -191,6 +236,7 @@ def format_time(at_ms: int) -> str:
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
+@lru_cache(maxsize=256)  # the events of one decision share it
 def parse_time(text: str) -> int:
     """Return RFC 3339 as Unix ms.
 
@@ -212,20 +258,23 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-@lru_cache(maxsize=256)  # the events of one decision share it
-def _time_header(at_ms: int) -> bytes:
-    return format_time(at_ms).encode()
-
-
 @lru_cache(maxsize=4096)  # an agent's events share it
-def _address(site_id: SiteId, agent_id: AgentId) -> tuple[bytes, bytes, bytes]:
-    """Return key, site and source of an agent's records."""
-    return agent_id.encode(), site_id.encode(), f"/sites/{site_id}/agents/{agent_id}".encode()
+def _address(site_id: SiteId, agent_id: AgentId) -> tuple[bytes, bytes, Headers, bytes]:
+    """Return the key of an agent's records, and its headers: each also framed for the chain."""
+    key = agent_id.encode()
+    headers = (
+        ("ce_siteid", site_id.encode()),
+        ("ce_source", f"/sites/{site_id}/agents/{agent_id}".encode()),
+        _SPECVERSION,
+    )
+    return key, framed_bytes(key), headers, framed(headers)
 
 
 @lru_cache(maxsize=256)
-def _constants(schema: type[Event]) -> tuple[bytes, bytes]:
-    return schema.wire.encode(), b"%d" % schema.version
+def _constants(schema: type[Event]) -> tuple[tuple[str, bytes], tuple[str, bytes], bytes]:
+    """Return the headers of an event's type and version, and the former with the content type, framed for the chain."""
+    type_ = ("ce_type", schema.wire.encode())
+    return type_, ("ce_schemaversion", b"%d" % schema.version), framed((type_, _JSON))
 
 
 def _text_headers(record: Record) -> dict[str, str]:
@@ -234,6 +283,19 @@ def _text_headers(record: Record) -> dict[str, str]:
         return {name: value.decode() for name, value in headers}
     except UnicodeDecodeError:
         raise DecodeError("a header is not UTF-8") from None
+
+
+_EVENT_HEADERS = (
+    *("ce_id", "ce_siteid", "ce_sequence", "ce_time", "ce_subject", "ce_schemaversion"),
+    *("ce_causationid", "ce_causationoffset", "ce_correlationid", "ce_actor", CHAIN),
+)
+
+
+def _all_required(headers: dict[str, str], names: Sequence[str]) -> list[str]:
+    found = [headers.get(name, "") for name in names]
+    if "" in found or max(map(len, found)) > HEADER_CHARS:
+        return [_required(headers, name) for name in names]  # it says which
+    return found
 
 
 def _required(headers: dict[str, str], name: str) -> str:

@@ -6,10 +6,10 @@ interrupted in between sends the record once more, which every reader of command
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from schemas.errors import DecodeError, NotFoundError, RefusedError
+from schemas.errors import DecodeError, NotFoundError, RefusedError, UnavailableError
 from streams.dead_letters import DeadLetter, parse
 from streams.log import Draft, Log, Position, Record
 from streams.replay import read_span
@@ -43,21 +43,17 @@ async def read_letters(log: Log) -> Sequence[Letter]:
 
     Raises:
         NotFoundError: there is no topic.
-        TimeoutError: a record that is there can't be read.
+        UnavailableError: a record that is there can't be read.
     """
     found: dict[str, tuple[DeadLetter, Record]] = {}
     redriven: dict[str, Redriven] = {}
-    for partition in range(await log.partitions(DEAD_LETTERS)):
-        async for records in read_span(log, DEAD_LETTERS, partition, await log.bounds(DEAD_LETTERS, partition)):
-            for record in records:
-                if is_genesis(record):
-                    continue
-                if (note := _note_of(record)) is not None:
-                    redriven.setdefault(*note)
-                elif (letter := _letter_of(record)) is not None:
-                    found.setdefault(letter.id, (letter, record))
+    async for record in _records(log):
+        if (note := _note_of(record)) is not None:
+            redriven.setdefault(*note)
+        elif (letter := _letter_of(record)) is not None:
+            found.setdefault(letter.id, (letter, record))
     letters = [Letter(letter, r.partition, r.offset, redriven.get(id_)) for id_, (letter, r) in found.items()]
-    return sorted(letters, key=lambda one: (one.letter.at_ms, one.letter.id))
+    return sorted(letters, key=lambda one: (one.letter.at_ms, one.partition, one.offset))
 
 
 async def find_letter(log: Log, letter_id: str) -> Letter:
@@ -94,6 +90,17 @@ async def redrive(log: Log, one: Letter, by: str) -> Position:
     draft = Draft(letter.key, None, tuple((name, text.encode()) for name, text in note.items()))
     await log.send(DEAD_LETTERS, draft, partition=one.partition)
     return place
+
+
+async def _records(log: Log) -> AsyncIterator[Record]:
+    try:
+        for partition in range(await log.partitions(DEAD_LETTERS)):
+            async for records in read_span(log, DEAD_LETTERS, partition, await log.bounds(DEAD_LETTERS, partition)):
+                for record in records:
+                    if not is_genesis(record):
+                        yield record
+    except TimeoutError as error:
+        raise UnavailableError(f"{error}: try again") from error
 
 
 def _note_of(record: Record) -> tuple[str, Redriven] | None:

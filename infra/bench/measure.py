@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import asyncpg
 import psutil
 
 from infra.bench.load import Load, open_load
@@ -28,7 +29,10 @@ STOP_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured. Latencies in ms; CPU in ms a run, by whom; bytes of event payloads a run."""
+    """What was measured. Latencies in ms; CPU in ms a run, by whom; bytes of event payloads a run.
+
+    `projected_per_s`: completed runs that reached the tables in the window, a second; None without a projector.
+    """
 
     concurrency: int
     projections: bool
@@ -41,18 +45,26 @@ class Figures:
     p99_ms: float
     cpu_ms: Mapping[str, float]
     bytes_a_run: int
-    projected: int | None
+    projected_per_s: float | None
 
     def as_json(self) -> JsonObject:
         """Return the figures as JSON."""
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class UnderLoad:
+    """The system that is measured: its log, its processes' pids, and its database if there is a projector."""
+
+    log: KafkaLog
+    pids: Mapping[str, int]
+    database: str | None
+
+
 @asynccontextmanager
-async def system_under_load(projections: bool, progress: Progress) -> AsyncIterator[tuple[KafkaLog, dict[str, int]]]:
-    """Run servers, a worker and, if wanted, a projector in a directory that is thrown away; yield their pids."""
+async def system_under_load(projections: bool, progress: Progress) -> AsyncIterator["UnderLoad"]:
+    """Run servers, a worker and, if wanted, a projector in a directory that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="dramac-bench-") as home:
-        Path(home).chmod(0o755)
         stack = Stack(Path(home), progress=progress)
         endpoints = await stack.start()
         children: list[subprocess.Popen[bytes]] = []
@@ -70,7 +82,7 @@ async def system_under_load(projections: bool, progress: Progress) -> AsyncItera
                 if server is not None and server.process is not None:
                     pids[name] = server.process.identity.pid
             async with KafkaLog(endpoints.kafka) as log:
-                yield log, pids
+                yield UnderLoad(log, pids, endpoints.postgres if projections else None)
         finally:
             for child in children:
                 child.terminate()
@@ -79,31 +91,30 @@ async def system_under_load(projections: bool, progress: Progress) -> AsyncItera
             await stack.stop()
 
 
-async def measure(
-    log: KafkaLog, pids: Mapping[str, int], *, concurrency: int, seconds: float, agents: int, projections: bool
-) -> Figures:
+async def measure(system: UnderLoad, *, concurrency: int, seconds: float, agents: int) -> Figures:
     """Keep `concurrency` runs going, warm up, and return what the following `seconds` brought."""
-    load = await open_load(log, agents)
-    ends = {p: (await log.bounds(EVENTS, p)).end for p in range(PARTITIONS)}
-    async with log.reader(EVENTS, ends) as reader:
+    load = await open_load(system.log, agents)
+    ends = {p: (await system.log.bounds(EVENTS, p)).end for p in range(PARTITIONS)}
+    async with system.log.reader(EVENTS, ends) as reader:
         tasks = [asyncio.create_task(load.listen(reader))]
         tasks += [asyncio.create_task(load.slot(number)) for number in range(concurrency)]
         await asyncio.sleep(WARM_UP_S)
-        figures = await _window(load, pids, concurrency, seconds, projections)
+        figures = await _window(load, system, concurrency, seconds)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return figures
 
 
-async def _window(
-    load: Load, pids: Mapping[str, int], concurrency: int, seconds: float, projections: bool
-) -> Figures:
+async def _window(load: Load, system: UnderLoad, concurrency: int, seconds: float) -> Figures:
+    pids, projected = system.pids, await _projected(system)
     load.latencies.clear()
     completed, failed, size = load.completed, load.failed, load.event_bytes
     before, own, begun = {name: cpu_s(pid) for name, pid in pids.items()}, time.process_time(), time.perf_counter()
     await asyncio.sleep(seconds)
     took = time.perf_counter() - begun
+    if projected is not None:
+        projected = (await _projected(system) or 0) - projected
     runs = load.completed - completed
     cpu = {name: cpu_s(pid) - before[name] for name, pid in pids.items()} | {"client": time.process_time() - own}
     ordered = sorted(load.latencies) or [0.0]
@@ -113,7 +124,7 @@ async def _window(
 
     return Figures(
         concurrency=concurrency,
-        projections=projections,
+        projections=system.database is not None,
         seconds=round(took, 2),
         runs=runs,
         failed=load.failed - failed,
@@ -123,8 +134,22 @@ async def _window(
         p99_ms=quantile(0.99),
         cpu_ms={name: round(spent / max(runs, 1) * 1000, 3) for name, spent in cpu.items()},
         bytes_a_run=(load.event_bytes - size) // max(runs, 1),
-        projected=None,
+        projected_per_s=None if projected is None else round(projected / took, 1),
     )
+
+
+async def _projected(system: UnderLoad) -> int | None:
+    """Return how many completed runs stand in the tables."""
+    if system.database is None:
+        return None
+    db = await asyncpg.connect(system.database)
+    try:
+        count: int = await db.fetchval(
+            "SELECT coalesce(sum(successful_runs), 0)::bigint FROM projections.ai_agent_stats"
+        )
+    finally:
+        await db.close()
+    return count
 
 
 def cpu_s(pid: int) -> float:

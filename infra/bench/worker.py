@@ -10,6 +10,7 @@ import uvloop
 from infra.bench.stubs import StubContext, StubModel, StubTools
 from infra.logs import configure_logging
 from infra.settings import load_settings
+from infra.tuning import tune_collector
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from streams.kafka import KafkaLog
@@ -19,6 +20,7 @@ async def main() -> None:
     """Decide until SIGTERM."""
     settings = load_settings()
     configure_logging(settings.log_level)
+    tune_collector()
     async with KafkaLog(settings.kafka or "", client_id="dramac-bench") as log:
         process = Process(log=log, models=StubModel(), tools=StubTools(), context=StubContext())
         work = asyncio.create_task(Worker(process).run())

@@ -9,14 +9,14 @@ from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.places import kafka_alone
 from infra.settings import Settings
 from infra.wiring import open_log
-from schemas.errors import ConfigurationError, UnavailableError
+from schemas.errors import ConfigurationError
 from schemas.message import JsonObject
-from streams.log import Log
 from streams.records import format_time
 from streams.redriving import Letter, find_letter, read_letters, redrive
 
 PREVIEW_BYTES = 512
 PREVIEW_CHARS = 60
+CELL_CHARS = 24  # in a list
 HEX_WIDTH = 16
 
 app = typer.Typer(no_args_is_help=True)
@@ -33,7 +33,7 @@ def list_(
 
     async def work(settings: Settings) -> None:
         async with open_log(settings, await kafka_alone(settings)) as log:
-            letters = await _letters(log)
+            letters = await read_letters(log)
         newest = letters[::-1][:limit]
         if as_json:
             print_json([_json(one) for one in newest])
@@ -42,8 +42,8 @@ def list_(
         for one in newest:
             letter = one.letter
             again = one.redriven.to if one.redriven is not None else ""
-            error = letter.error[: 2 * PREVIEW_CHARS]
-            begins = preview(letter.value)
+            error = letter.error[:PREVIEW_CHARS]
+            begins = preview(letter.value, CELL_CHARS)
             size = str(len(letter.value or b""))
             shown.add_row(*map(_plain, (letter.id, format_time(letter.at_ms), size, error, begins, again)))
         out().print(shown if newest else "no dead letters")
@@ -82,7 +82,7 @@ def redrive_(
             if letter is not None:
                 chosen = [await find_letter(log, letter)]
             else:
-                chosen = [one for one in await _letters(log) if one.redriven is None]
+                chosen = [one for one in await read_letters(log) if one.redriven is None]
                 _confirm(len(chosen), yes)
             told = []
             for one in chosen:
@@ -96,13 +96,6 @@ def redrive_(
             out().print("nothing to redrive")
 
     run(work)
-
-
-async def _letters(log: Log) -> list[Letter]:
-    try:
-        return list(await read_letters(log))
-    except TimeoutError as error:
-        raise UnavailableError(f"{error}: try again") from error
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -125,9 +118,7 @@ def _json(one: Letter) -> JsonObject:
         "key": _bytes_json(letter.key),
         "value": _bytes_json(letter.value),
         "headers": [[name, _bytes_json(content)] for name, content in letter.headers],
-        "redriven": None
-        if again is None
-        else {"at": format_time(again.at_ms), "by": again.by, "to": again.to},
+        "redriven": None if again is None else {"at": format_time(again.at_ms), "by": again.by, "to": again.to},
     }
 
 
@@ -171,18 +162,18 @@ def hexdump(raw: bytes) -> list[str]:
     return lines if len(raw) <= PREVIEW_BYTES else [*lines, f"… {len(raw) - PREVIEW_BYTES} bytes more"]
 
 
-def preview(raw: bytes | None) -> str:
+def preview(raw: bytes | None, chars: int = PREVIEW_CHARS) -> str:
     """Return the beginning of `raw` in a line: text where it is some, else hex."""
     if raw is None:
         return "none"
     try:
-        text = raw[: 4 * PREVIEW_CHARS].decode()
+        text = raw.decode()[: chars + 1]
     except UnicodeDecodeError:
         text = ""
     if text.isprintable() and (text or not raw):
-        return text if len(text) <= PREVIEW_CHARS else text[: PREVIEW_CHARS - 1] + "…"
-    begins = raw[: PREVIEW_CHARS // 3].hex(" ")
-    return begins if len(raw) <= PREVIEW_CHARS // 3 else f"{begins} …"
+        return text if len(text) <= chars else text[: chars - 1] + "…"
+    begins = raw[: chars // 3].hex(" ")
+    return begins if len(raw) <= chars // 3 else f"{begins} …"
 
 
 def _line(text: str) -> str:

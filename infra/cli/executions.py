@@ -139,7 +139,9 @@ def _answer(output: str | None, *, completed: bool) -> Json:
     try:
         return orjson.loads(output)
     except orjson.JSONDecodeError as error:
-        raise ConfigurationError(f"--output is no JSON ({error}); quote it for the shell: --output '\"text\"'") from None
+        raise ConfigurationError(
+            f"--output is no JSON ({error}); quote it for the shell: --output '\"text\"'"
+        ) from None
 
 
 def _call_of(found: Execution, ref: str) -> CallId:

@@ -4,7 +4,22 @@ import sys
 
 import typer
 
-from infra.cli import agents, audit, demo, dev, dlq, doctor, events, executions, publish, replay, topics, verify, worker
+from infra.cli import (
+    agents,
+    audit,
+    bench,
+    demo,
+    dev,
+    dlq,
+    doctor,
+    events,
+    executions,
+    publish,
+    replay,
+    topics,
+    verify,
+    worker,
+)
 
 app = typer.Typer(
     name="dramac",
@@ -27,6 +42,7 @@ app.add_typer(audit.app, name="audit", help="Invariants, checked from the log an
 app.add_typer(dlq.app, name="dlq", help="Dead letters: list, show, redrive.")
 app.add_typer(topics.app, name="topics", help="Kafka topics: create, check.")
 app.command()(doctor.doctor)
+app.command()(bench.bench)
 
 
 def main() -> None:

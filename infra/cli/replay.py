@@ -24,7 +24,9 @@ from streams.topics import EVENTS
 RunId = Annotated[str | None, typer.Argument(help="The run's id, or any unique beginning of it.")]
 At = Annotated[int | None, typer.Option("--at", min=1, help="Up to this sequence of its agent's stream.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Decide every command again and compare every byte.")]
-AgentOption = Annotated[str | None, typer.Option("--agent", help="With --strict: all runs of this agent, by slug or id.")]
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", help="With --strict: all runs of this agent, by slug or id.")
+]
 All = Annotated[bool, typer.Option("--all", help="With --strict: every run there is.")]
 
 

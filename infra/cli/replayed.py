@@ -53,7 +53,7 @@ def replayed_json(replayed: RunReplay, run: Run) -> JsonObject:
         "paused": format_time(run.paused_at_ms) if run.paused_at_ms is not None else None,
         "totals": run.totals().model_dump(),
         "calls": [_call_json(call) for call in run.calls.values()],
-        "awaits": [{"effect": type(effect).__name__, **asdict(effect)} for effect in replayed.awaits()],
+        "awaits": [effect._asdict() for effect in replayed.awaits()],
         "in_doubt": [call.id for call in run.calls.values() if call.status == "in_doubt"],
         "transcript": [message.model_dump(mode="json") for message in run.transcript],
     }

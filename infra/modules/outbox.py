@@ -17,7 +17,17 @@ from schemas.message import Json
 logger = logging.getLogger(__name__)
 
 WAIT_S = 3.0  # a change was made, whether its event is out or not: its caller isn't kept longer than this
+LOOK_S = 2.0  # how often what was left over is looked for; usually there is nothing
 BATCH = 200  # rows published at once: bounds what is held in memory and how long their locks are held
+
+FAILURES = (
+    DramacError,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection whose server was killed while a statement was being cancelled
+)
 
 PUT = """
 INSERT INTO sandbox.outbox (event_id, site_id, type, source, subject, data, extensions)
@@ -101,10 +111,16 @@ class Outbox:
             extensions=orjson.loads(row["extensions"]),
         )
 
+    async def run(self) -> None:
+        """Publish what an outage left over, until cancelled: nobody else may ever come by."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self.publish_left_if_possible()
+
     async def publish_left_if_possible(self) -> None:
         """Publish what waits; where that fails, say so in the log and leave it for the next time."""
         try:
             async with asyncio.timeout(WAIT_S):
                 await self.publish_left()
-        except (DramacError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAILURES:
             logger.warning("events of the sandbox wait in its outbox: publishing them failed", exc_info=True)

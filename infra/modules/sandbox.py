@@ -23,6 +23,12 @@ from schemas.ids import SiteId
 from schemas.message import Json, JsonObject
 
 SCHEMA_FILE = Path(__file__).with_name("sandbox.sql")
+# What the script makes last. Running it where nothing is missing would lock out everybody's writes for a moment, and
+# wait for as long as a transaction of somebody who hangs. (`to_regclass` would leave "there is no such schema" in the
+# connection's cache, where CREATE SCHEMA IF NOT EXISTS believes it still after it waited for another process.)
+IS_THERE = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_indexes WHERE schemaname = 'sandbox' AND indexname = 'outbox_left')
+"""
 SCHEMA_LOCK = 0x73616E64  # "sand": two processes that create the same schema at once would collide
 
 # A key that is being used by a call in flight is waited for, by the unique index, until that call is decided.
@@ -57,10 +63,15 @@ class Sandbox:
         """
         script = await asyncio.to_thread(SCHEMA_FILE.read_text, encoding="utf-8")
         with _failures_in_words():
-            async with self._pool.acquire() as db, db.transaction():
-                await db.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
-                await db.execute(script)
+            if not await self._pool.fetchval(IS_THERE):
+                async with self._pool.acquire() as db, db.transaction():
+                    await db.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
+                    await db.execute(script)
         await self._outbox.publish_left_if_possible()
+
+    async def run(self) -> None:
+        """Publish what an outage of the log or of Postgres left over, until cancelled."""
+        await self._outbox.run()
 
     async def call(self, module: str, action: str, request: ToolRequest) -> Json:
         """Let `module` do `action`; a change happens once for `request.call_id`, whose first result is returned.
@@ -175,9 +186,11 @@ def _failures_in_words() -> Iterator[None]:
     except (
         OSError,
         asyncpg.InterfaceError,  # the connection or the pool is closed
+        asyncpg.InternalClientError,  # the server was killed while a statement was being cancelled
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
         asyncpg.TransactionRollbackError,
     ) as error:
         raise UnavailableError(f"Postgres does not answer for the sandbox: {error}") from error

@@ -60,7 +60,8 @@ class Process:
     """What all partitions of one process share. `runner` names this process, anew at each start.
 
     `begun` has every call that can't be repeated and was begun here: none is begun twice, and none is cancelled
-    when its partition moves or restores. It outlives every partition's state.
+    when its partition moves or restores. `telling` are results on their way into the log: they were paid for, and
+    nothing cancels them either. Both outlive every partition's state.
     """
 
     log: Log
@@ -70,9 +71,30 @@ class Process:
     runner: str = field(default_factory=lambda: f"runner-{random_id()}")
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     begun: dict[CallId, asyncio.Task[None]] = field(default_factory=dict)
+    telling: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-Handle = asyncio.Task[None] | asyncio.TimerHandle
+class _Alarm:
+    """A task that begins later: nearly all timers are cancelled long before, and a task is dear."""
+
+    __slots__ = ("_begun", "_handle")
+
+    def __init__(self, wait_s: float, begin: Callable[[], asyncio.Task[None]]) -> None:
+        """Begin the task after `wait_s`."""
+        self._begun: asyncio.Task[None] | None = None
+        self._handle = asyncio.get_running_loop().call_later(wait_s, self._ring, begin)
+
+    def _ring(self, begin: Callable[[], asyncio.Task[None]]) -> None:
+        self._begun = begin()
+
+    def cancel(self) -> None:
+        """Cancel it, begun or not."""
+        self._handle.cancel()
+        if self._begun is not None:
+            self._begun.cancel()
+
+
+Handle = asyncio.Task[None] | _Alarm
 
 
 class Effects:
@@ -184,15 +206,15 @@ class Effects:
         try:
             reply = await call_model(self._process.models, request)
         except ModelError as error:
-            await self._tell(run, _model_failure(request, error.reason, str(error), None))
+            await self._tell_result(run, _model_failure(request, error.reason, str(error), None))
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
-            await self._tell(run, _model_failure(request, "internal", "the adapter failed", None))
+            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None))
             return
         thought = _thought(request, reply)
         fault = _unreadable(thought)
-        await self._tell(run, thought if fault is None else _model_failure(request, *fault, reply))
+        await self._tell_result(run, thought if fault is None else _model_failure(request, *fault, reply))
 
     def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
         call = run.calls[call_id]
@@ -229,7 +251,7 @@ class Effects:
         except Exception:
             logger.exception("a tool port failed", extra={"execution_id": run.id, "call_id": request.call_id})
             output, error, full_bytes, full_sha256 = None, "the tool failed for an internal reason", None, None
-        await self._tell(
+        await self._tell_result(
             run,
             RecordToolResult(
                 execution_id=run.id,
@@ -250,11 +272,11 @@ class Effects:
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
-    def _arm(self, run: Run, timer: Timer) -> asyncio.Task[None]:
-        return self._task(self._ring(run, timer))
+    def _arm(self, run: Run, timer: Timer) -> "_Alarm":
+        wait_s = max(0.0, (timer.due_ms - self._process.now_ms()) / 1000)
+        return _Alarm(wait_s, lambda: self._task(self._ring(run, timer)))
 
     async def _ring(self, run: Run, timer: Timer) -> None:
-        await asyncio.sleep(max(0.0, (timer.due_ms - self._process.now_ms()) / 1000))
         retry_s = FIRST_RETRY_S
         while True:  # again until no longer awaited: the log's clock may be behind ours
             await self._until_held()
@@ -271,6 +293,13 @@ class Effects:
         """Wait while the partition is elsewhere: that saves calls; what counts does not depend on it."""
         while not self._holds():  # noqa: ASYNC110 - who holds it is the group's to say, and it tells by polling
             await asyncio.sleep(FIRST_RETRY_S)
+
+    async def _tell_result(self, run: Run, command: RunCommand) -> None:
+        """Tell what was paid for or done; who is cancelled no longer waits for it, but it goes on."""
+        telling = self._task(self._tell(run, command))
+        self._process.telling.add(telling)
+        telling.add_done_callback(self._process.telling.discard)
+        await asyncio.shield(telling)
 
     async def _tell(self, run: Run, command: RunCommand) -> None:
         """Send a command until it is acknowledged; so it may stand in the log twice."""

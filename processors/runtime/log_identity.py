@@ -1,6 +1,9 @@
 """Whether the log is still the one that was read: a topic deleted and created anew is otherwise read on in silence."""
 
+from collections.abc import Iterable
+
 from processors.runtime.checkpoints import End
+from processors.runtime.stream import Stream
 from schemas.errors import LogReplacedError, LogTruncatedError
 from streams.log import Bounds, Log
 from streams.topics import COMMANDS, EVENTS, log_id
@@ -49,3 +52,17 @@ def check_image(end: End, now: LogIds, events: Bounds, commands: Bounds, partiti
                 f"{where} begins at offset {bounds.start}, but was read only up to {offset}: "
                 f"records in between are lost; {_MEND}"
             )
+
+
+def check_causes(streams: Iterable[Stream], commands: Bounds, partition: int) -> None:
+    """Compare with what the events themselves say: each was decided from a command that once stood in the log.
+
+    Raises:
+        LogReplacedError: the commands end before one of them, so new ones would be taken for old.
+    """
+    last = max((stream.cause for stream in streams), default=-1)
+    if last >= commands.end:
+        raise LogReplacedError(
+            f"{COMMANDS!r} partition {partition} ends at offset {commands.end}, but its command {last} was decided: "
+            f"the topic was deleted and created anew, or its tail is lost; {_MEND}"
+        )

@@ -3,7 +3,7 @@
 Deciding again must need nothing but the log. Python tells its audit hooks (PEP 578) of each of these acts before it
 is done, by whatever library, and a hook that raises prevents it. A hook can't be removed; ours does nothing outside
 of a section. An event loop that is not Python's own (uvloop) opens connections unseen, but only when it runs:
-a section has no `await` in it.
+a section has no `await` in it. It is of one thread: others, such as those of clients, go on.
 """
 
 import sys
@@ -28,11 +28,12 @@ def offline() -> Iterator[None]:
     """
     _listen()
     _state.depth = getattr(_state, "depth", 0) + 1
+    _state.caught = None
     try:
         yield
     finally:
         _state.depth -= 1
-    caught, _state.caught = getattr(_state, "caught", None), None
+        caught, _state.caught = _state.caught, None
     if caught is not None:
         raise OfflineError(caught)
 
@@ -45,7 +46,6 @@ def _listen() -> None:
 def _hear(event: str, arguments: tuple[object, ...]) -> None:
     if getattr(_state, "depth", 0) == 0:
         return
-    # Starting a thread would leave the section, which is this thread's.
-    if event.startswith("socket.") or event in PROGRAMS or event.startswith("_thread.start"):
+    if event.startswith("socket.") or event in PROGRAMS:
         _state.caught = f"{event!r} while deciding again: a decision may depend on nothing but the log"
         raise OfflineError(_state.caught)

@@ -12,7 +12,7 @@ from processors.runtime.awaiting import Effect, awaiting
 from processors.runtime.checkpoints import Checkpoints, End, end_at
 from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
-from processors.runtime.log_identity import LogIds, check_image, check_same_log, read_log_ids
+from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
 from processors.runtime.stream import Stream
 from schemas.envelope import CommandEnvelope
@@ -76,7 +76,7 @@ class Partition:
         self.streams: dict[bytes, Stream] = {}
         self._log: Log = process.log
         self._member = member
-        self._effects = Effects(process, number, self._is_held)
+        self._effects = Effects(process, number, self._may_begin)
         self._held = asyncio.Event()
         self._returned = False
         self._next_command = 0
@@ -102,6 +102,14 @@ class Partition:
 
     def _is_held(self) -> bool:
         return self._held.is_set() and self._member.holds(self.number)
+
+    def _may_begin(self) -> bool:
+        """Whether an effect may begin: the partition is held, and what came while it was elsewhere is decided.
+
+        What waited for the partition to return may have been done by another owner meanwhile: its result is then
+        among those commands.
+        """
+        return self._caught_up and not self._returned and self._is_held()
 
     def stop(self) -> None:
         """End after the present round, with an image of the state."""
@@ -167,6 +175,7 @@ class Partition:
         self._imaged_s = asyncio.get_running_loop().time()
         begun = self._events_end
         await self._read(events.end, self._fold)
+        check_causes(self.streams.values(), commands, self.number)
         self._goal = commands.end
         self._member.seek(self.number, self._next_command)
         logger.info(
@@ -208,9 +217,8 @@ class Partition:
     async def _round(self) -> None:
         await self._held.wait()
         if self._returned:
-            self._returned = False
+            self._returned = self._caught_up = False  # before anything is awaited: no effect may begin meanwhile
             self._goal = (await self._log.bounds(COMMANDS, self.number)).end
-            self._caught_up = False
             self._member.seek(self.number, self._next_command)
             await self._look_for_rivals()
         records: Sequence[Record] = ()

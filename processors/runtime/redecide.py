@@ -125,25 +125,28 @@ class Redecision:
         self._handle(stream, envelope, self._stored.take(record.key or b"", record.offset))
 
     def _handle(self, stream: Stream, envelope: CommandEnvelope, counted: Sequence[Record]) -> None:
-        decision, failure = _decided(stream, envelope)
-        standing = self._stored.standing(decision.drafts, counted)
-        if not _same(decision.drafts, standing, counted) and (internal := self._internal(stream, envelope, counted)):
-            decision, standing, failure = *internal, None
+        made = self._compared(*_decided(stream, envelope), counted)
+        if made.unlike is not None and (failed := self._as_failed(stream, envelope, counted)) is not None:
+            made = failed
             self.report.internal += 1
-        elif decision.drafts and not any(standing) and envelope.offset > self._stored.last_cause:
+        elif made.unlike is None and made.failure is not None:
+            self.report.internal += 1
+        elif made.decision.drafts and not any(made.standing) and envelope.offset > self._stored.last_cause:
             self.report.pending += 1
-            apply(stream, envelope, decision)
+            apply(stream, envelope, made.decision)
             return
-        self._compare(stream, envelope, decision, counted, standing, failure)
+        self._note(stream, envelope, made)
+        self._go_on(stream, envelope, made)
 
-    def _internal(
-        self, stream: Stream, envelope: CommandEnvelope, counted: Sequence[Record]
-    ) -> tuple[Decision, list[Record | None]] | None:
-        """Return what stands in the log, if a failure leads to it: no function of the log, so it is believed."""
-        decision = decision_of(stream, envelope, internal=True)
+    def _compared(self, decision: Decision, failure: str | None, counted: Sequence[Record]) -> "_Compared":
         standing = self._stored.standing(decision.drafts, counted)
-        said = any(record is not None and INTERNAL in (record.value or b"") for record in standing)
-        return (decision, standing) if said and _same(decision.drafts, standing, counted) else None
+        return _Compared(decision, failure, counted, standing, _first_unlike(decision.drafts, standing, counted))
+
+    def _as_failed(self, stream: Stream, envelope: CommandEnvelope, counted: Sequence[Record]) -> "_Compared | None":
+        """Return what stands in the log, if a failure leads to it: no function of the log, so it is believed."""
+        made = self._compared(decision_of(stream, envelope, internal=True), None, counted)
+        said = any(record is not None and INTERNAL in (record.value or b"") for record in made.standing)
+        return made if said and made.unlike is None else None
 
     def finish(self, end: int) -> Redecided:
         """Return the report. What is left of commands before the offset `end` follows from no command."""
@@ -158,48 +161,63 @@ class Redecision:
             self._differs(told)
         return self.report
 
-    def _compare(
-        self,
-        stream: Stream,
-        envelope: CommandEnvelope,
-        decision: Decision,
-        counted: Sequence[Record],
-        standing: Sequence[Record | None],
-        failure: str | None,
-    ) -> None:
-        runs = frozenset(_runs_of(counted, decision.events))
-        for run_id in runs & self._begun | frozenset(_started(decision.events)):
+    def _note(self, stream: Stream, envelope: CommandEnvelope, made: "_Compared") -> None:
+        runs = frozenset(_runs_of((), made.decision.events))
+        for run_id in runs & self._begun | frozenset(_started(made.decision.events)):
             self.report.runs.setdefault(run_id, True)
-        unlike = _first_unlike(decision.drafts, standing, counted)
-        self.report.events += len(decision.drafts) if unlike is None else unlike
-        if unlike is not None:
-            draft = decision.drafts[unlike] if unlike < len(decision.drafts) else None
-            record = standing[unlike] if draft is not None else counted[unlike]
-            part, expected, found = _how(draft, record)
-            self._differs(
-                Difference(
-                    self._partition,
-                    record.offset if record is not None else None,
-                    envelope.offset,
-                    stream_name(envelope.agent_id.encode()),
-                    stream.head.sequence + 1 + unlike,
-                    part,
-                    expected if failure is None else f"{expected} (deciding failed: {failure})",
-                    found,
-                    runs,
-                )
-            )
-        lost = unlike is not None and unlike >= len(counted) and not self._stored.goes_on(envelope.agent_id.encode())
-        if unlike is None or lost:
-            apply(stream, envelope, decision)
-        else:
-            for record in counted:
-                fold(self.streams, record)
+        if made.unlike is None:
+            self.report.events += len(made.decision.drafts)
+            return
+        self.report.events += made.unlike
+        draft, record = made.first_unlike(made.unlike)
+        part, expected, found = _how(draft, record)
+        difference = Difference(
+            self._partition,
+            record.offset if record is not None else None,
+            envelope.offset,
+            stream_name(envelope.agent_id.encode()),
+            stream.head.sequence + 1 + made.unlike,
+            part,
+            expected if made.failure is None else f"{expected} (deciding failed: {made.failure})",
+            found,
+            runs | frozenset(_runs_of(made.counted, ())),
+        )
+        self._differs(difference)
+
+    def _go_on(self, stream: Stream, envelope: CommandEnvelope, made: "_Compared") -> None:
+        """Bring the stream to where the log is: by what stands there, or where that is lost, by what was decided."""
+        if made.unlike is not None:
+            lost = made.unlike >= len(made.counted) and not self._stored.goes_on(envelope.agent_id.encode())
+            if not lost:
+                for record in made.counted:
+                    fold(self.streams, record)
+                return
+        apply(stream, envelope, made.decision)
 
     def _differs(self, difference: Difference) -> None:
         self.report.differences.append(difference)
         for run_id in difference.runs & self.report.runs.keys():
             self.report.runs[run_id] = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A decision made anew and why if only as a failure's, what counts of its command, and what stands in its place.
+
+    `unlike` is the index of the first draft or record that has not its like; None if all have.
+    """
+
+    decision: Decision
+    failure: str | None
+    counted: Sequence[Record]
+    standing: Sequence[Record | None]
+    unlike: int | None
+
+    def first_unlike(self, index: int) -> tuple[Draft | None, Record | None]:
+        """Return the draft and the record at `index`, where there are some."""
+        if index < len(self.decision.drafts):
+            return self.decision.drafts[index], self.standing[index]
+        return None, self.counted[index]
 
 
 def _decided(stream: Stream, envelope: CommandEnvelope) -> tuple[Decision, str | None]:
@@ -210,10 +228,6 @@ def _decided(stream: Stream, envelope: CommandEnvelope) -> tuple[Decision, str |
         raise
     except Exception as error:  # noqa: BLE001 - the owner goes on after any, and so must whoever checks it
         return decision_of(stream, envelope, internal=True), f"{type(error).__name__}: {error}"
-
-
-def _same(drafts: Sequence[Draft], standing: Sequence[Record | None], counted: Sequence[Record]) -> bool:
-    return _first_unlike(drafts, standing, counted) is None
 
 
 def _equal(draft: Draft, record: Record | None) -> bool:

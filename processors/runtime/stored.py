@@ -27,7 +27,7 @@ class Stored:
 
     def add(self, record: Record) -> None:
         """Take the next record of the partition."""
-        if is_genesis(record):
+        if record.key is None and is_genesis(record):
             return
         if not self._heads.admit(record):
             self._set_aside(record)

@@ -35,6 +35,10 @@ from schemas.events import (
 from schemas.ids import AgentId, ExecutionId, SiteId
 from streams.chain import NO_HEAD, Head
 
+# As tuples: a union is made anew each time that it is asked for.
+_REPLIES = (RecordThought, RecordModelFailure)
+_PAID = (StepThought, StepModelFailed, UsageMetered)
+
 REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
 
 
@@ -86,12 +90,12 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
                     if not run.ended:
                         events = [*cancelled(run, "the agent was deleted", envelope.actor, at_ms), *events]
             return events
-    if isinstance(command, RecordThought | RecordModelFailure) and _was_handled(agent, command, at_ms):
+    if isinstance(command, _REPLIES) and _was_handled(agent, command, at_ms):
         return []
     found = stream.runs.get(command.execution_id)
     if found is not None:
         return executions.decide(agent, found, command, envelope.actor, at_ms)
-    if isinstance(command, RecordThought | RecordModelFailure) and command.usage is not None:
+    if isinstance(command, _REPLIES) and command.usage is not None:
         return [metered(agent.catalogue, command, "late")]
     if is_person(envelope.actor):
         return [agents.rejected(command, "not_found", "there is no such live run", command.execution_id)]
@@ -110,12 +114,12 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
     command = envelope.command
     said = "this release could not decide the command: see the worker's log"
     if isinstance(command, StartExecution):
-        if stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
-            return []
-        return [agents.skipped(command, "internal", said)]
+        if not stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
+            return [agents.skipped(command, "internal", said)]
+        return [agents.rejected(command, "internal", said)] if is_person(envelope.actor) else []
     execution_id: ExecutionId | None = getattr(command, "execution_id", None)
     events: list[Event] = [agents.rejected(command, "internal", said, execution_id)]
-    if isinstance(command, RecordThought | RecordModelFailure):
+    if isinstance(command, _REPLIES):
         unpaid = command.usage is not None and not _was_handled(stream.agent, command, at_ms)
         events += [metered(stream.agent.catalogue, command, "internal")] if unpaid else []
     run = stream.runs.get(execution_id) if execution_id is not None else None
@@ -128,7 +132,7 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
     """Assign what `event` says to `stream`; its place in the chain is the caller's to assign."""
     agent = stream.agent
     stream.at_ms = at_ms
-    if isinstance(event, StepThought | StepModelFailed | UsageMetered):
+    if isinstance(event, _PAID):
         agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
     if isinstance(event, ExecutionStarted):
         agents.evolve(agent, event, at_ms)

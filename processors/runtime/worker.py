@@ -1,6 +1,7 @@
 """A process's share of the partitions, as the group deals it."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 
@@ -60,11 +61,18 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _stop(self) -> None:
-        """Let every partition end its round and leave an image; who cancels again does not wait for it."""
+        """Let every partition end its round and leave an image, and let results into the log, within STOP_S.
+
+        A call that can't be repeated is waited for too: ended in the middle it would be in doubt. Who cancels again
+        does not wait for any of it.
+        """
         for partition in self._partitions.values():
             partition.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=STOP_S)
+        begun, telling = self._process.begun, self._process.telling
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                while waiting := [t for t in (*self._tasks.values(), *begun.values(), *telling) if not t.done()]:
+                    await asyncio.wait(waiting)
 
     async def _rebalanced(self, revoked: frozenset[int], assigned: frozenset[int]) -> None:
         self._held = (self._held - revoked) | assigned

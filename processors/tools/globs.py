@@ -6,8 +6,10 @@ is bounded by length of pattern x length of name whatever the pattern.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 
+@lru_cache(maxsize=65_536)  # a few patterns meet the same names again and again
 def matches(pattern: str, name: str) -> bool:
     """Whether the whole of `name` fits `pattern`."""
     if "*" not in pattern:

@@ -54,6 +54,8 @@ class Directory:
         while any(self.positions[partition] < end for partition, end in ends.items()):
             for record in await reader.poll(max_records=READ_RECORDS):
                 self._apply(record)
+            for partition in ends:  # behind gaps too
+                self.positions[partition] = max(self.positions[partition], reader.position(partition))
 
     def _apply(self, record: Record) -> None:
         self.positions[record.partition] = record.offset + 1

@@ -114,7 +114,7 @@ class Spec:
             run = self.stream.runs.get(getattr(event, "execution_id", None) or ExecutionId(""))
             correlation_id = envelope.correlation_id if run is None else run.correlation_id
             said = Said(
-                event_id_of(at_ms, envelope.id, index),
+                event_id_of(at_ms, envelope.id, envelope.offset, index),
                 SITE,
                 AGENT,
                 at_ms,

@@ -13,7 +13,7 @@ from schemas.errors import AppendError
 from schemas.events import AgentActivated, CommandRejected, Event
 from schemas.ids import EventId
 from streams.chain import Head, Heads, stamp
-from streams.log import Draft
+from streams.log import Bounds, Draft
 from streams.memory_log import MemoryLog, Outcome
 from streams.records import Said, decode_event, encode_event
 from streams.topics import COMMANDS, EVENTS, is_genesis
@@ -89,6 +89,41 @@ async def test_a_result_that_stands_in_the_log_is_read_before_any_call_is_made()
     assert second.requests == []
     assert [request.step for request in model.requests] == [2]
     assert "found before the crash" in model.requests[0].messages[-1].content
+
+
+async def test_a_call_that_waited_for_its_partition_is_not_made_if_its_result_was_told_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, gate, tools = await new_log(), asyncio.Event(), StubTools()
+    model = StubModel(steps((call("a"),), "Done."), gate=gate)
+    async with Owner(process(log, model, tools), log) as owner:
+        await tell(log, create(), activate(), start())
+        await until(lambda: model.requests)
+        owner.partition.revoked()  # the round under way still decides what it reads
+        gate.set()
+        await until(lambda: "tool.requested a" in lines(log))
+        run = history(log)
+        found = RecordToolResult(execution_id=run.run_id, call_id=run.call_ids["a"], output="found elsewhere")
+        await tell(log, found, actor="system:worker")
+        looks, bounds, looked = 0, log.bounds, asyncio.Event()
+        may_begin = owner.partition._effects._holds
+
+        def counted() -> bool:
+            nonlocal looks
+            looks += 1
+            return may_begin()
+
+        async def slow_bounds(topic: str, partition: int) -> Bounds:
+            await looked.wait()
+            return await bounds(topic, partition)
+
+        monkeypatch.setattr(owner.partition._effects, "_holds", counted)
+        monkeypatch.setattr(log, "bounds", slow_bounds)
+        owner.partition.assigned()
+        await until(lambda: looks > 1)
+        looked.set()
+        await until(lambda: "execution.completed" in lines(log))
+    assert tools.requests == []
 
 
 async def test_a_restored_partition_has_the_state_that_was_left() -> None:

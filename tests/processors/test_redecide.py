@@ -13,37 +13,20 @@ from schemas.events import CommandRejected, Event, ExecutionCompleted, Execution
 from streams.log import Headers, Record
 from tests.processors.asks import (
     activate,
-    approve,
-    call,
     cancel,
     context,
     create,
     deactivate,
-    doubt,
-    resolve_doubt,
-    result,
     start,
-    start_tool,
     thought,
 )
 from tests.processors.random_asks import Said, stories
 from tests.processors.samples import USER
-from tests.processors.told import Told, active, redecided
+from tests.processors.told import Told, active, redecided, whole_run
 
 bounded = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
-
-
-def whole_run() -> Told:
-    """A run with a tool call, an approval and a doubt, and one that is denied."""
-    told = active().given(start(), context(), thought(call("a")), result("a"))
-    told = told.given(thought(call("b", "wire_money", id="7"), text="so"))
-    told = told.given(approve("b"), actor=USER)
-    told = told.given(start_tool("b"), doubt("b"))
-    told = told.given(resolve_doubt("b", done=True, output={"id": 7}), actor=USER)
-    told = told.given(thought(text="Done."), start("t2"), context(), thought(call("c", "send_mail", id="1")))
-    return told.given(approve("c", approved=False), actor=USER)
 
 
 def is_identical(found: Redecided) -> bool:

@@ -7,13 +7,26 @@ from processors.runtime.redecide import Redecided, Redecision
 from processors.runtime.stored import Stored
 from processors.runtime.stream import decide_internal
 from schemas.envelope import CommandEnvelope
-from schemas.ids import CommandId, timed_id
+from schemas.events import Event
+from schemas.ids import CommandId, event_id_of, timed_id
 from streams.log import Record
-from streams.records import Asked, decode_command, encode_command
+from streams.records import Asked, Said, decode_command, encode_command, encode_event
 from streams.topics import COMMANDS, EVENTS
-from tests.processors.asks import activate, create
-from tests.processors.random_asks import Said
-from tests.processors.samples import AGENT, SITE, WORKER
+from tests.processors import random_asks
+from tests.processors.asks import (
+    activate,
+    approve,
+    call,
+    context,
+    create,
+    doubt,
+    resolve_doubt,
+    result,
+    start,
+    start_tool,
+    thought,
+)
+from tests.processors.samples import AGENT, SITE, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 
@@ -39,7 +52,15 @@ class Told(Spec):
         self.apply(envelope, decide_internal(self.stream, envelope, at_ms), at_ms)
         self.at_ms, self.offset = envelope.at_ms, envelope.offset + 1
 
-    def tell(self, story: Iterable[Said]) -> Self:
+    def forge(self, envelope: CommandEnvelope, event: Event) -> None:
+        """Have an event stand in the log, with a chain that continues, without folding it."""
+        at_ms = max(envelope.at_ms, self.stream.at_ms)
+        id_ = event_id_of(at_ms, envelope.id, envelope.offset, self.stream.head.sequence)
+        said = Said(id_, SITE, AGENT, at_ms, envelope.id, envelope.offset, "correlation-1", envelope.actor, None, event)
+        draft, self.stream.head = encode_event(said, self.stream.head)
+        self.drafts.append(draft)
+
+    def tell(self, story: Iterable[random_asks.Said]) -> Self:
         """Handle a story."""
         for said in story:
             self.handle(said.ask, said.actor, said.later_ms)
@@ -58,6 +79,17 @@ class Told(Spec):
 def active() -> Told:
     """How most stories begin."""
     return Told().given(create(), activate())
+
+
+def whole_run() -> Told:
+    """A run with a tool call, an approval and a doubt, and one that is denied."""
+    told = active().given(start(), context(), thought(call("a")), result("a"))
+    told = told.given(thought(call("b", "wire_money", id="7"), text="so"))
+    told = told.given(approve("b"), actor=USER)
+    told = told.given(start_tool("b"), doubt("b"))
+    told = told.given(resolve_doubt("b", done=True, output={"id": 7}), actor=USER)
+    told = told.given(thought(text="Done."), start("t2"), context(), thought(call("c", "send_mail", id="1")))
+    return told.given(approve("c", approved=False), actor=USER)
 
 
 def redecided(commands: Sequence[Record], records: Sequence[Record], first: int = 0) -> Redecided:

@@ -59,7 +59,7 @@ class Stream:
         causation = CommandId(timed_id(self.at_ms, "command", self.agent_id, self.head.sequence))
         for index, event in enumerate(events):
             said = Said(
-                event_id_of(self.at_ms, causation, index),
+                event_id_of(self.at_ms, causation, self.head.sequence, index),
                 self.site_id,
                 self.agent_id,
                 self.at_ms,

@@ -27,7 +27,7 @@ def drafts(agent_id: AgentId, count: int, *, head: Head = NO_HEAD, name: str = "
         at_ms = 1_769_247_000_000 + head.sequence
         command = CommandId(f"00000000-0000-8000-8000-{head.sequence:012x}")
         event = AgentActivated(id=agent_id, name=name)
-        event_id = event_id_of(at_ms, command, 0)
+        event_id = event_id_of(at_ms, command, head.sequence, 0)
         said = Said(event_id, SITE, agent_id, at_ms, command, head.sequence, "c", "user:ann", None, event)
         draft, head = encode_event(said, head)
         made.append(draft)

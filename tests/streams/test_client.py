@@ -166,7 +166,7 @@ class Story:
         command = CommandId(f"{name}-{head.sequence}")
         event: Event = kind(id=agent, name=name)
         said = Said(
-            event_id_of(1, command, 0),
+            event_id_of(1, command, head.sequence, 0),
             SITE,
             agent,
             1_700_000_000_000,

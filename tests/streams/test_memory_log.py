@@ -85,6 +85,11 @@ async def test_skipped_offsets_are_a_gap_that_readers_pass(log: MemoryLog) -> No
     assert [record.offset for record in await read(log, "plain", 1)] == [4]
     log.skip("plain", 0, 2)
     assert await log.bounds("plain", 0) == Bounds(0, 7)
+    async with log.reader("plain", {0: 1}) as reader:
+        assert [record.offset for record in await reader.poll(max_records=1)] == [4]
+        assert reader.position(0) == 5
+        assert await reader.poll(timeout_s=0) == ()
+        assert reader.position(0) == 7
 
 
 async def test_compaction_keeps_the_last_of_each_key_and_drops_tombstones(log: MemoryLog) -> None:
