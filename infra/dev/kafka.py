@@ -4,23 +4,20 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from infra.dev import kafka_jars, kafka_jvm
 from infra.dev.kafka_probe import registered_brokers
-from infra.dev.ports import LOOPBACK, PortTakenError, choose_ports
-from infra.dev.process import Launch, ServerProcess, launch, to_its_end
+from infra.dev.ports import LOOPBACK, choose_ports
+from infra.dev.process import Launch, to_its_end
 from infra.dev.progress import Progress, Silence
+from infra.dev.server import EmbeddedServer
 from schemas.errors import StackError
 
 START_TIMEOUT_S = 60.0  # 1 to 3 s are usual, 4 s after a crash
 STOP_GRACE_S = 15.0  # 0.3 s is usual
 TRAINING_GRACE_S = 120.0  # a JVM that writes its class image needs 9 s to end
-PORT_ATTEMPTS = 3
 MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 + 64 * 1024  # 4 MiB in one record, with its headers and the batch around it
 
 PROPERTIES = {
@@ -57,11 +54,10 @@ PROPERTIES = {
 }
 
 
-class KafkaServer:
-    """One Kafka broker with its data in a directory.
+class KafkaServer(EmbeddedServer):
+    """One Kafka broker with its data in a directory."""
 
-    It can be stopped or killed, and started again on the same data and, if it is still free, the same port.
-    """
+    NAME = "Kafka"
 
     def __init__(
         self,
@@ -89,17 +85,13 @@ class KafkaServer:
             progress: Is told how it goes.
             stop_grace_s: How long a stop may take before it becomes a SIGKILL.
         """
-        self.home = home.absolute()
-        self._fixed_port = port
+        super().__init__(home, port=port, progress=progress)
         self._properties = PROPERTIES | dict(properties or {})
         self._heap_mb = heap_mb
         self._jvm_options = tuple(jvm_options)
         self._cache_dir = (cache_dir or kafka_jars.default_cache_dir()).absolute()
         self._repository = repository
-        self._progress = progress or Silence()
         self._stop_grace_s = stop_grace_s
-        self._port: int | None = None
-        self._process: ServerProcess | None = None
 
     @property
     def address(self) -> str:
@@ -107,61 +99,6 @@ class KafkaServer:
         if self._port is None:
             raise StackError("Kafka has no address yet: start it first")
         return f"{LOOPBACK}:{self._port}"
-
-    @property
-    def process(self) -> ServerProcess | None:
-        """The running process, if there is one."""
-        return self._process if self._process and self._process.is_alive() else None
-
-    async def start(self) -> str:
-        """Start it, unless it runs, and wait until it serves; return its address.
-
-        Raises:
-            PortTakenError: the port that was asked for is in use.
-            StackError: it can't be started; the message says what to do.
-        """
-        if self.process:
-            return self.address
-        await self.stop()  # whatever is left of one that ended by itself
-        await self._fetch()
-        self._progress.step("Kafka", note="starting")
-        began = time.monotonic()
-        try:
-            await to_its_end(self._lay_out)
-        except OSError as error:
-            raise StackError(
-                f"can't write to {str(self.home)!r} ({error.strerror}): choose another directory"
-            ) from error
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            try:
-                self._process = await self._launch()
-                break
-            except PortTakenError:
-                if self._fixed_port is not None or attempt == PORT_ATTEMPTS:
-                    raise
-        self._progress.step("Kafka", 1, 1, f"ready at {self.address} in {time.monotonic() - began:.1f} s")
-        return self.address
-
-    async def stop(self) -> None:
-        """Stop it in good order; does nothing if it does not run."""
-        if self._process:
-            await self._process.stop()
-            self._process = None
-
-    async def kill(self) -> None:
-        """SIGKILL it, as a crash would."""
-        if self._process:
-            await self._process.kill()
-            self._process = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def _fetch(self) -> None:
         if not kafka_jars.missing_jars(self._cache_dir):
@@ -174,9 +111,9 @@ class KafkaServer:
         self.home.mkdir(parents=True, exist_ok=True)
         kafka_jvm.format_storage(self.home / self._properties["log.dirs"], self._cache_dir)
 
-    async def _launch(self) -> ServerProcess:
-        spec = Launch(
-            name="Kafka",
+    def _launch(self) -> Launch:
+        return Launch(
+            name=self.NAME,
             command=self._command,
             home=self.home,
             environment=os.environ,
@@ -185,7 +122,6 @@ class KafkaServer:
             timeout_s=START_TIMEOUT_S,
             ready=self._is_ready,
         )
-        return await launch(spec)
 
     def _command(self) -> list[str]:
         port, controller = choose_ports(self.home / "ports.json", 2, fixed=self._fixed_port)

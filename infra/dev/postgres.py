@@ -9,20 +9,18 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import asyncpg
 import psutil
 
-from infra.dev.ports import LOOPBACK, PortTakenError, choose_ports
+from infra.dev.ports import LOOPBACK, choose_ports
 from infra.dev.postgres_binaries import MAJOR_VERSION, postgres_binaries
-from infra.dev.process import Launch, ServerProcess, launch, to_its_end, wait_for_end, write_atomically
-from infra.dev.progress import Progress, Silence
+from infra.dev.process import Launch, wait_for_end, write_atomically
+from infra.dev.progress import Progress
+from infra.dev.server import EmbeddedServer
 from infra.dev.unprivileged import Runner, runner_for
 from schemas.errors import StackError
 
@@ -32,7 +30,6 @@ INITDB_TIMEOUT_S = 120
 START_TIMEOUT_S = 60.0  # 0.2 s is usual; recovery after a crash may read a lot of log
 STOP_GRACE_S = 15.0
 CONNECT_TIMEOUT_S = 5.0
-PORT_ATTEMPTS = 3
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -47,11 +44,10 @@ SETTINGS = {
 }
 
 
-class PostgresServer:
-    """One Postgres with its data in a directory.
+class PostgresServer(EmbeddedServer):
+    """One Postgres with its data in a directory."""
 
-    It can be stopped or killed, and started again on the same data and, if it is still free, the same port.
-    """
+    NAME = "Postgres"
 
     def __init__(
         self,
@@ -69,94 +65,36 @@ class PostgresServer:
             settings: Server settings, over ours.
             progress: Is told how it goes.
         """
-        self.home = home.absolute()
+        super().__init__(home, port=port, progress=progress)
         self._data = self.home / "data"
-        self._fixed_port = port
         self._settings = SETTINGS | dict(settings or {})
-        self._progress = progress or Silence()
-        self._port: int | None = None
         self._password = ""
-        self._process: ServerProcess | None = None
+        self._runner: Runner | None = None
 
     @property
     def address(self) -> str:
         """Connection URL of a superuser of the database `dramac`; contains the password."""
         return self._url(DATABASE)
 
-    @property
-    def process(self) -> ServerProcess | None:
-        """The running process, if there is one."""
-        return self._process if self._process and self._process.is_alive() else None
-
-    async def start(self) -> str:
-        """Start it, unless it runs, and wait until the database serves; return its URL.
-
-        Raises:
-            PortTakenError: the port that was asked for is in use.
-            StackError: it can't be started; the message says what to do.
-        """
-        if self.process:
-            return self.address
-        await self.stop()  # whatever is left of one that ended by itself
-        self._progress.step("Postgres", note="starting")
-        began = time.monotonic()
-        try:
-            runner = await to_its_end(self._lay_out)
-        except OSError as error:
-            raise StackError(
-                f"can't write to {str(self.home)!r} ({error.strerror}): choose another directory"
-            ) from error
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            try:
-                self._process = await self._launch(runner)
-                break
-            except PortTakenError:
-                if self._fixed_port is not None or attempt == PORT_ATTEMPTS:
-                    raise
-        self._progress.step("Postgres", 1, 1, f"ready at {LOOPBACK}:{self._port} in {time.monotonic() - began:.1f} s")
-        return self.address
-
-    async def stop(self) -> None:
-        """Stop it in good order, closing its connections; does nothing if it does not run."""
-        if self._process:
-            await self._process.stop()
-            self._process = None
-
-    async def kill(self) -> None:
-        """SIGKILL it with all its backends, as a crash of the machine would."""
-        if self._process:
-            await self._process.kill()
-            self._process = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     def _url(self, database: str) -> str:
         if self._port is None:
             raise StackError("Postgres has no address yet: start it first")
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{database}?sslmode=disable"
 
-    def _lay_out(self) -> Runner:
+    def _lay_out(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        runner = runner_for(self._data, (self._data,))
+        self._runner = runner = runner_for(self._data, (self._data,))
         password_file = self.home / "password"
         if not (self._data / "PG_VERSION").exists():
             write_atomically(password_file, secrets.token_urlsafe(24))
             _initialise(self._data, runner, password_file.read_text())
         _check_version(self._data)
         self._password = password_file.read_text()
-        return runner
 
-    async def _launch(self, runner: Runner) -> ServerProcess:
-        spec = Launch(
-            name="Postgres",
-            command=lambda: self._command(runner),
+    def _launch(self) -> Launch:
+        return Launch(
+            name=self.NAME,
+            command=self._command,
             home=self.home,
             environment=_environment(),
             stop_signal=signal.SIGINT,  # "fast": open transactions are rolled back
@@ -164,14 +102,14 @@ class PostgresServer:
             timeout_s=START_TIMEOUT_S,
             ready=self._is_ready,
         )
-        return await launch(spec)
 
-    def _command(self, runner: Runner) -> list[str]:
+    def _command(self) -> list[str]:
+        prefix = self._runner.prefix if self._runner is not None else ()
         _end_stray_backends(self._data)
         (self._port,) = choose_ports(self.home / "ports.json", 1, fixed=self._fixed_port)
         settings = self._settings | {"port": str(self._port)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [*runner.prefix, str(postgres_binaries() / "postgres"), "-D", str(self._data), *options]
+        return [*prefix, str(postgres_binaries() / "postgres"), "-D", str(self._data), *options]
 
     async def _is_ready(self) -> bool:
         try:
