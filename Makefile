@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check fmt lock clean
+.PHONY: help demo dev test chaos bench check fmt lock clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,13 @@ dev: $(STAMP) ## run everything here until Ctrl-C
 
 test: $(STAMP) ## all tests, in memory and against real servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+chaos: $(STAMP) ## 1,000 simulated worlds, then 200 real kills
+	@$(BIN)/python -m tests.simulation --seeds 1000 --jobs 2
+	@$(BIN)/python -m tests.chaos --kills 200
+
+bench: $(STAMP) ## runs a second on this machine, and what each costs
+	@$(BIN)/dramac bench
 
 check: $(STAMP) ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

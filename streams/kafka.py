@@ -37,6 +37,7 @@ SESSION_S = 6.0  # the least that Kafka allows by default: a killed member's par
 HEARTBEAT_MS = 500  # how soon the others learn that the group moves
 # Members never leave for want of polls: a loop that restores for long is alive as long as the event loop beats.
 IDLE_MS = 24 * 3_600_000
+METADATA_MS = 30_000  # how soon a member learns that its topic was created anew: 5 minutes by default
 
 # aiokafka has one fetch in flight a node. A partition whose records were still waiting when it went out is not in it
 # and waits until it returns, so it must return soon, however idle the others are. And it sends no fetch for as long as
@@ -202,6 +203,7 @@ class KafkaLog:
             rebalance_timeout_ms=self._session_ms,
             heartbeat_interval_ms=min(HEARTBEAT_MS, self._session_ms // 3),
             max_poll_interval_ms=IDLE_MS,
+            metadata_max_age_ms=METADATA_MS,
         ) as consumer:
             member = KafkaMember(consumer, topic, on_rebalance, self.bounds)
             try:

@@ -160,6 +160,7 @@ async def _leave_open(histories: Sequence[History], runs: int) -> None:
         history = histories[number % len(histories)]
         workers = list(history.streams)[:-1]
         history.run(workers[number % len(workers)], 1 + number % (STEPS - 1), pays=True)
+        await history.flush()
     for history in histories:
         await history.flush(all_of_it=True)
 

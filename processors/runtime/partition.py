@@ -32,7 +32,7 @@ IDLE_S = 0.5  # how long a read waits; then the owner looks whether somebody els
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 RESTORE_RECORDS = 2_000  # read at a time while restoring
-CHECKPOINT_EVENTS = 10_000  # an image is due so often: this many are folded in a quarter of a second
+CHECKPOINT_EVENTS = 5_000  # an image is due so often: it takes 10 ms, and so many are folded in a quarter of a second
 CHECKPOINT_S = 600.0  # or so often, if anything was read: far below what `ai.commands` is kept
 LAST_CHECKPOINT_EVENTS = 1_000  # at shutdown, fewer are not worth an image
 
@@ -87,6 +87,7 @@ class Partition:
         self._checkpoints = Checkpoints(process.log, number)
         self._log_ids: LogIds | None = None
         self._imaged_s = 0.0
+        self._known_to = 0
         self._stopping = False
 
     # --- the group --------------------------------------------------------------------------------------------------
@@ -176,6 +177,7 @@ class Partition:
         begun = self._events_end
         await self._read(events.end, self._fold)
         check_causes(self.streams.values(), commands, self.number)
+        self._known_to = 1 + max((stream.cause for stream in self.streams.values()), default=-1)
         self._goal = commands.end
         self._member.seek(self.number, self._next_command)
         logger.info(
@@ -185,8 +187,8 @@ class Partition:
 
     def _checkpoint_if_due(self) -> None:
         """Take an image after many events, or after a while: commands are not kept for ever behind the last one."""
-        if self._checkpoints.busy or not self.streams:
-            return
+        if self._checkpoints.busy or not self.streams or self._next_command < self._known_to:
+            return  # before it has passed by what was decided already, the next owner would have to do so again
         last, now_s = self._checkpoints.last, asyncio.get_running_loop().time()
         aged = now_s - self._imaged_s >= CHECKPOINT_S and (last is None or self._next_command > last.commands_offset)
         if aged or self._behind_image() >= CHECKPOINT_EVENTS:
@@ -218,6 +220,7 @@ class Partition:
         await self._held.wait()
         if self._returned:
             self._returned = self._caught_up = False  # before anything is awaited: no effect may begin meanwhile
+            check_same_log(self._log_ids, await read_log_ids(self._log, self.number), self.number)
             self._goal = (await self._log.bounds(COMMANDS, self.number)).end
             self._member.seek(self.number, self._next_command)
             await self._look_for_rivals()
@@ -314,6 +317,8 @@ class Partition:
             base = await self._log.append(EVENTS, self.number, batch.drafts)
         except RecordTooLargeError as error:
             raise AppendError(str(error)) from error
+        if base < self._events_end:  # the restore says whether it is another log
+            raise RivalError(f"the log of partition {self.number} ended before what was read")
         if base != self._events_end:
             own = {(draft.key or b"", *(stamp(draft.headers) or (0, b""))) for draft in batch.drafts}
             heads = {key: stream.head for key, stream in self.streams.items()} | batch.before

@@ -30,16 +30,18 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
     """
     if is_genesis(record):
         return None
-    envelope = read_command(record)
     key = record.key or b""
     stream = streams.get(key)
+    if stream is not None and record.offset <= stream.cause:
+        return None  # before it is decoded: a restart may pass by very many
+    envelope = read_command(record)
     if stream is None:
         if not isinstance(envelope.command, CreateAgent):
             raise DecodeError(f"there is no agent {envelope.agent_id!r}")
         stream = streams[key] = Stream.empty(envelope.agent_id, envelope.site_id)
     if stream.agent.site_id != envelope.site_id:
         raise DecodeError(f"the agent {envelope.agent_id!r} is not one of the site {envelope.site_id!r}")
-    return None if record.offset <= stream.cause else (stream, envelope)
+    return stream, envelope
 
 
 def fold(streams: Streams, record: Record) -> bool:

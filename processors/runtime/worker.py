@@ -47,10 +47,11 @@ class Worker:
                 self._member = member
                 for number in self._held:
                     self._take(number)
-                await self._failed
-        except asyncio.CancelledError:
-            await self._stop()
-            raise
+                try:
+                    await self._failed
+                except asyncio.CancelledError:
+                    await self._stop()  # before the group moves: who takes over restores from what is left
+                    raise
         finally:
             self._member = None
             for handle in self._leaving.values():

@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from infra.asking import ask
+from schemas.commands import ResolveDoubt
 from schemas.envelope import EventEnvelope
 from schemas.errors import AppendError, DramacError
 from schemas.events import (
@@ -17,7 +18,6 @@ from schemas.events import (
     ToolFailed,
     ToolInDoubt,
 )
-from schemas.commands import ResolveDoubt
 from schemas.ids import AgentId, CallId, SiteId
 from streams.client import ModuleEventPublisher
 from streams.log import Log
@@ -55,7 +55,12 @@ class Bed:
                 while True:
                     try:
                         await publisher.publish(
-                            type=f"chaos.{slug}", site_id=self.site_id, source=SOURCE, id=event_id, subject=event_id, data={}
+                            type=f"chaos.{slug}",
+                            site_id=self.site_id,
+                            source=SOURCE,
+                            id=event_id,
+                            subject=event_id,
+                            data={},
                         )
                         break
                     except AppendError:
@@ -77,7 +82,12 @@ class Bed:
             said = ResolveDoubt(execution_id=event.execution_id, call_id=call_id, outcome="completed", output="seen")
             with contextlib.suppress(DramacError):  # settled meanwhile, or nobody answers: the next look shows it
                 await ask(
-                    log, site_id=self.site_id, agent_id=envelope.agent_id, user="person", command=said, timeout_s=PERSON_S
+                    log,
+                    site_id=self.site_id,
+                    agent_id=envelope.agent_id,
+                    user="person",
+                    command=said,
+                    timeout_s=PERSON_S,
                 )
                 self._resolved.add(call_id)
 
@@ -101,14 +111,14 @@ class Bed:
         return None
 
 
-async def make_bed(system: System) -> Bed:
-    """Make a site with its agents; a worker must be at work."""
+async def make_bed(system: System, model: str) -> Bed:
+    """Make a site with its agents, the busy ones with this script; a worker must be at work."""
     site_id = new_site()
     busy = {}
     for number in range(AGENTS):
         slug = f"busy-{number}"
         busy[slug] = await system.agent(
-            site_id, config(slug, f"event:chaos.{slug}", model="chaos", allowed_tools=("*",), **UNLIMITED)
+            site_id, config(slug, f"event:chaos.{slug}", model=model, allowed_tools=("*",), **UNLIMITED)
         )
     echo = await system.agent(site_id, config("echo", "event:task.created", model="echo", **UNLIMITED))
     return Bed(site_id, busy, echo)

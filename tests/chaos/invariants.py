@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-
 from projections.db import Pool
 from projections.projector import Projector
 from projections.rebuild import rebuild
@@ -76,7 +75,10 @@ def runs(bed: Bed, events: list[EventEnvelope], tasks: set[str]) -> Iterator[str
     for agent_id, wanted in {**bed.published, bed.echo: list(tasks)}.items():
         yield from twice(f"{agent_id} started for an event", started[agent_id])
         yield from (f"{agent_id} never started for {event_id}" for event_id in set(wanted) - set(started[agent_id]))
-        yield from (f"{agent_id} started for {event_id}, which nobody published" for event_id in set(started[agent_id]) - set(wanted))
+        yield from (
+            f"{agent_id} started for {event_id}, which nobody published"
+            for event_id in set(started[agent_id]) - set(wanted)
+        )
 
 
 def steps(events: list[EventEnvelope]) -> Iterator[str]:
@@ -101,7 +103,7 @@ def steps(events: list[EventEnvelope]) -> Iterator[str]:
 
 
 def repeats(tape: Tape, notes: Iterable[Note]) -> Iterator[str]:
-    """Nothing is begun whose result stood in `ai.commands` when its owner began; what can't be repeated, never twice."""
+    """Nothing is begun whose result stood in `ai.commands` when its owner began, and what can't be repeated only once."""
     told: dict[str, tuple[int, int]] = {}
     for envelope in tape.told(RecordToolResult, RecordThought, RecordModelFailure):
         command = envelope.command
@@ -138,26 +140,38 @@ def metering(tape: Tape) -> Iterator[str]:
 
 def _paid(events: list[EventEnvelope]) -> Iterator[StepThought | StepModelFailed | UsageMetered]:
     for envelope in events:
-        if isinstance(envelope.event, StepThought | StepModelFailed | UsageMetered) and envelope.event.usage is not None:
+        if (
+            isinstance(envelope.event, StepThought | StepModelFailed | UsageMetered)
+            and envelope.event.usage is not None
+        ):
             yield envelope.event
 
 
-async def usage(pool: Pool, events: list[EventEnvelope]) -> Iterator[str] | list[str]:
+async def usage(pool: Pool, events: list[EventEnvelope]) -> list[str]:
     """The rows of usage are the sums over the log."""
     said: dict[str, Counter[str]] = defaultdict(Counter)
     for envelope in events:
         event = envelope.event
         if isinstance(event, StepThought | StepModelFailed | UsageMetered) and event.usage is not None:
-            said[envelope.agent_id].update(
-                calls=1, input=event.usage.input_tokens, output=event.usage.output_tokens
-            )
-    rows = {row["agent_id"]: Counter(calls=row["calls"], input=row["input"], output=row["output"]) for row in await pool.fetch(USAGE)}
-    return [f"usage of {agent_id} is {rows.get(agent_id)}, the log says {total}" for agent_id, total in said.items() if rows.get(agent_id) != total]
+            said[envelope.agent_id].update(calls=1, input=event.usage.input_tokens, output=event.usage.output_tokens)
+    rows = {
+        row["agent_id"]: Counter(calls=row["calls"], input=row["input"], output=row["output"])
+        for row in await pool.fetch(USAGE)
+    }
+    return [
+        f"usage of {agent_id} is {rows.get(agent_id)}, the log says {total}"
+        for agent_id, total in said.items()
+        if rows.get(agent_id) != total
+    ]
 
 
 async def sandbox(pool: Pool, bed: Bed, events: list[EventEnvelope]) -> list[str]:
     """Each task was made once: one for each call that completed, and never two."""
-    found = [f"the sandbox did it {row['times']} times: {row['title']}" for row in await pool.fetch(TASKS, bed.site_id) if row["times"] > 1]
+    found = [
+        f"the sandbox did it {row['times']} times: {row['title']}"
+        for row in await pool.fetch(TASKS, bed.site_id)
+        if row["times"] > 1
+    ]
     calls = {row["key"]: row["done"] for row in await pool.fetch(CALLS, bed.site_id)}
     completed = {
         str(envelope.event.call_id)
@@ -168,7 +182,11 @@ async def sandbox(pool: Pool, bed: Bed, events: list[EventEnvelope]) -> list[str
     }
     found += [f"the log says it is done, the sandbox does not know it: {call}" for call in completed - calls.keys()]
     found += [f"the sandbox kept half of a call: {call}" for call, done in calls.items() if not done]
-    found += [f"an event waits in the outbox: {row['id']}" for row in await pool.fetch(TOLD, bed.site_id) if not row["published"]]
+    found += [
+        f"an event waits in the outbox: {row['id']}"
+        for row in await pool.fetch(TOLD, bed.site_id)
+        if not row["published"]
+    ]
     return found
 
 
@@ -189,18 +207,19 @@ async def chains(log: Log, pool: Pool) -> list[str]:
     return [str(found) for found in report.breaks]
 
 
-async def rows(log: Log, pool: Pool, spare: Pool) -> list[str]:
-    """The rows are those that an empty database (`spare`) gets from the log."""
-    await rebuild(spare)
+async def rows(log: Log, pool: Pool, spare: Pool, *, anew: bool) -> list[str]:
+    """The rows are those that another database (`spare`, emptied if `anew`) gets from the log."""
+    if anew:
+        await rebuild(spare)
     await Projector(log, spare).catch_up()
-    there, anew = await dump(pool), await dump(spare)
+    there, rebuilt = await dump(pool), await dump(spare)
     return [
-        f"table {name} differs: {_difference(there.get(name, []), anew.get(name, []))}"
-        for name in sorted(there.keys() | anew.keys())
-        if there.get(name) != anew.get(name)
+        f"table {name} differs: {_difference(there.get(name, []), rebuilt.get(name, []))}"
+        for name in sorted(there.keys() | rebuilt.keys())
+        if there.get(name) != rebuilt.get(name)
     ]
 
 
-def _difference(there: list[str], anew: list[str]) -> str:
-    only, missing = sorted(set(there) - set(anew)), sorted(set(anew) - set(there))
-    return f"{len(there)} rows, {len(anew)} when rebuilt; only there: {only[:2]}, only rebuilt: {missing[:2]}"
+def _difference(there: list[str], rebuilt: list[str]) -> str:
+    only, missing = sorted(set(there) - set(rebuilt)), sorted(set(rebuilt) - set(there))
+    return f"{len(there)} rows, {len(rebuilt)} when rebuilt; only there: {only[:2]}, only rebuilt: {missing[:2]}"

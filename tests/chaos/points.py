@@ -21,6 +21,7 @@ from infra.models.scripted import ScriptedModel
 from infra.modules.outbox import Outbox
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
+from processors.runtime.checkpoints import END_PREFIX, Checkpoints
 from processors.runtime.partition import Partition
 from processors.runtime.worker import Worker
 from processors.triggers.directory import Directory
@@ -61,6 +62,14 @@ def _tells(*wires: str) -> Matches:
     return matches
 
 
+def _is_end(_checkpoints: Checkpoints, key: bytes, _value: bytes) -> bool:
+    return key.startswith(END_PREFIX)
+
+
+def _is_something(_checkpoints: Checkpoints, keys: Sequence[bytes]) -> bool:
+    return bool(keys)
+
+
 def _is_restoring(partition: Partition, *_: object) -> bool:
     return not partition.caught_up
 
@@ -87,14 +96,21 @@ class Point:
 
 ALL = (
     # The partition's loop: read, decide, append, effects.
-    Point("before-append", KafkaLog, "append", "before", _appends_to(EVENTS), 12),
-    Point("during-append", KafkaLog, "append", "during", _appends_to(EVENTS), 12),
-    Point("after-append", KafkaLog, "append", "after", _appends_to(EVENTS), 12),
+    Point("before-append", KafkaLog, "append", "before", _appends_to(EVENTS), 8),
+    Point("during-append", KafkaLog, "append", "during", _appends_to(EVENTS), 8),
+    Point("after-append", KafkaLog, "append", "after", _appends_to(EVENTS), 8),
     Point("effects-started", Partition, "_start", "after", often=12),
-    Point("rebalanced", Worker, "_rebalanced", "after", often=2),
-    Point("restoring", Partition, "_fold", "before", _is_restoring, 200),
+    Point("rebalanced", Worker, "_rebalanced", "after", often=1),
+    Point("restoring", Partition, "_fold", "before", _is_restoring, 20),
     Point("restored", Partition, "_restore", "after", often=4),
-    Point("catching-up", Partition, "_decide", "before", _is_restoring, 200),
+    Point("catching-up", Partition, "_decide", "before", _is_restoring, 20),
+    # Images of the state: blobs, then the end that names them, then tombstones for older ones.
+    Point("before-image", Checkpoints, "_write", "before", often=2),
+    Point("before-image-end", Checkpoints, "_append", "before", _is_end, 2),
+    Point("during-image-end", Checkpoints, "_append", "during", _is_end, 2),
+    Point("after-image-end", Checkpoints, "_append", "after", _is_end, 2),
+    Point("before-tombstones", Checkpoints, "_bury", "before", _is_something, 2),
+    Point("reading-image", Checkpoints, "_restore", "after", often=2),
     # Models and tools.
     Point("before-context", CatalogueContext, "assemble", "before", often=2),
     Point("before-model", ScriptedModel, "complete", "before", often=10),

@@ -1,6 +1,6 @@
 """`dramac worker` for tests: it notes what it begins, has a tool that can't be repeated, and may die at a named point.
 
-    python -m tests.chaos.worker --notes notes/1.jsonl --kill before-append:3 --roles decider
+python -m tests.chaos.worker --notes notes/1.jsonl --kill before-append:3 --roles decider
 """
 
 import argparse
@@ -16,14 +16,20 @@ from infra.cli.main import main
 from infra.models.scripted import ScriptedModel
 from infra.modules.router import ToolRouter
 from processors.models.port import ModelReply, ModelRequest
+from processors.runtime import partition
 from processors.runtime.partition import Partition
 from processors.tools.port import ToolRequest, ToolResult
 from processors.tools.registry import BUILTIN
+from streams import kafka
 from streams.kafka import KafkaLog
 from streams.partitioner import partition_of
 from tests.chaos.notes import Kind, Notes
 from tests.chaos.points import arm
 from tests.chaos.tools import COUNT_ONCE, OnceGateway
+
+# What tests wait for: until a stopped worker's transaction is ended, until a group sees that its topic was made anew.
+IDLE_IN_TRANSACTION_S = 2
+METADATA_MS = 1_000
 
 
 def note_beginnings(notes: Notes) -> None:
@@ -65,16 +71,20 @@ def run() -> None:
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--roles", required=True)
     parser.add_argument("--kill", help="a point of tests.chaos.points, and at which of its turns: before-append:3")
-    parser.add_argument("--session-s", type=float, default=1.0)
+    parser.add_argument("--session-s", type=float, required=True)
+    parser.add_argument("--image-events", type=int, required=True, help="an image is due after so many events")
     given = parser.parse_args()
     notes = Notes(given.notes)
     note_beginnings(notes)
     if given.kill:
         name, _, count = given.kill.partition(":")
         arm(name, int(count), notes)
+    _replace(partition, CHECKPOINT_EVENTS=given.image_events, LAST_CHECKPOINT_EVENTS=1)
+    _replace(kafka, METADATA_MS=METADATA_MS)
     _replace(
         wiring,
         BUILTIN=(*BUILTIN, COUNT_ONCE),
+        IDLE_IN_TRANSACTION_S=IDLE_IN_TRANSACTION_S,
         KafkaLog=partial(KafkaLog, session_timeout_s=given.session_s),
         ToolRouter=lambda gateways: ToolRouter({**gateways, "external": OnceGateway(notes)}),
     )

@@ -41,6 +41,35 @@ STUBBORN = textwrap.dedent("""
 """)
 
 
+REPLACED = textwrap.dedent("""
+    import asyncio, sys
+    from contextlib import asynccontextmanager
+    from infra.cli import worker
+    from infra.cli.main import app
+    from processors.runtime.worker import Worker
+    from streams.topics import AI_TOPICS, ensure_genesis
+    from tests.processors.fakes import new_log, process
+    from tests.processors.test_restoring import with_image
+
+    @asynccontextmanager
+    async def open_house(*given):
+        log = await with_image()
+        if sys.argv[1] == "truncated":
+            log.truncate("ai.events", 0, 2)
+        else:
+            log.delete(sys.argv[1])
+            log.create(AI_TOPICS, 1)
+            await ensure_genesis(log, sys.argv[1])
+        yield Worker(process(log))
+
+    async def endpoints_of(settings):
+        return None
+
+    worker.open_house, worker.endpoints_of = open_house, endpoints_of
+    app(["worker"])
+""")
+
+
 @contextmanager
 def stubborn(shutdown_s: float) -> Iterator["subprocess.Popen[str]"]:
     """Have a worker whose parts go on when they are told to stop."""
@@ -71,3 +100,30 @@ def test_a_worker_that_does_not_stop_in_time_ends_all_the_same_and_says_so() -> 
         assert worker.wait(PATIENCE_S) == 1
         assert worker.stderr is not None
         assert "did not stop in good order within 0.2 s" in worker.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("ai.events", "error: 'ai.events' partition 0 was deleted and created anew: restore the topic; or, to start"),
+        (
+            "ai.commands",
+            "error: 'ai.commands' partition 0 was deleted and created anew: restore the topic; or, to start",
+        ),
+        ("truncated", "error: 'ai.events' partition 0 begins at offset 2, but is to be kept for ever: restore it"),
+    ],
+)
+def test_on_a_log_that_is_not_the_one_that_was_read_a_worker_ends_with_one_clear_line(what: str, said: str) -> None:
+    worker = subprocess.run(
+        [sys.executable, "-c", REPLACED, what],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert worker.returncode == 1
+    assert worker.stdout == ""
+    told = [line for line in worker.stderr.splitlines() if not line.startswith("working as ")]
+    assert len(told) == 1
+    assert told[0].startswith(said)

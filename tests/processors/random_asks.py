@@ -121,4 +121,5 @@ _asks: st.SearchStrategy[Ask] = st.one_of(
     st.builds(_stray, _numbers),
 )
 
-stories = st.lists(st.builds(Said, _asks, _actors, st.sampled_from(LATER_MS)), min_size=15, max_size=40)
+sayings = st.builds(Said, _asks, _actors, st.sampled_from(LATER_MS))
+stories = st.lists(sayings, min_size=15, max_size=40)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.runtime import checkpoints, partition
-from processors.runtime.checkpoints import Checkpoints, end_at
+from processors.runtime.checkpoints import Checkpoints, End, end_at
 from processors.runtime.log_identity import read_log_ids
 from processors.runtime.partition import Batch, Partition
 from processors.runtime.stream import Stream
@@ -21,7 +21,7 @@ from streams.topics import AI_TOPICS, CHECKPOINTS, COMMANDS, EVENTS, ensure_gene
 from tests.processors.asks import activate, call, create, deactivate, start, update
 from tests.processors.fakes import Clock, Owner, StubModel, StubTools, lines, new_log, process, steps, tell, until
 from tests.processors.random_asks import Said, stories
-from tests.processors.samples import AGENT, START_MS
+from tests.processors.samples import AGENT, START_MS, USER
 from tests.processors.test_run_properties import bounded
 from tests.processors.told import Told
 
@@ -88,11 +88,7 @@ def tell_all(story: list[Said]) -> tuple[Story, list[Stream]]:
     """Return a story, and its states after each of its commands."""
     told = Story()
     states = [told.copy().stream]
-    for ask, actor, later_ms in [(create(), "user:a", 0), (activate(), "user:a", 0)]:
-        told.handle(ask, actor, later_ms)
-        told.said_after.append(len(told.drafts))
-        states.append(told.copy().stream)
-    for said in story:
+    for said in (Said(create(), USER, 0), Said(activate(), USER, 0), *story):
         told.handle(said.ask, said.actor, said.later_ms)
         told.said_after.append(len(told.drafts))
         states.append(told.copy().stream)
@@ -155,6 +151,54 @@ async def test_who_leaves_in_good_order_leaves_an_image_and_the_next_folds_nothi
         assert second.partition.counters.commands == 0
 
 
+@pytest.mark.usefixtures("often")
+async def test_a_worker_that_is_stopped_leaves_an_image_and_waits_for_what_can_t_be_repeated() -> None:
+    log, gate = await new_log(), asyncio.Event()
+    tools = StubTools(gate=gate)
+    worker = Worker(process(log, StubModel(steps((call("a", "charge_card"),), "Done.")), tools))
+    task = asyncio.create_task(worker.run())
+    await tell(log, create(), activate(), start())
+    await until(lambda: tools.requests)
+    task.cancel()
+    await until(lambda: worker.partitions[0].streams == {})  # it has ended
+    assert not task.done()
+    gate.set()
+    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError)
+    assert log.records(COMMANDS, 0)[-1].header("ce_type") == b"ai.tool.record_result"
+    assert lines(log)[-1] == "tool.started a"
+    assert commands_before_image(log) == log.end(COMMANDS, 0) - 1  # all but the result
+    async with Owner(process(log, StubModel(steps((call("a", "charge_card"),), "Done."))), log):
+        await until(lambda: lines(log)[-1] == "execution.completed")
+    assert "tool.in_doubt a" not in lines(log)
+
+
+def commands_before_image(log: MemoryLog) -> int:
+    """Return how many commands stand before the newest image."""
+    ends = [r.value for r in log.records(CHECKPOINTS, 0) if (r.key or b"").startswith(b"end/") and r.value]
+    return End.model_validate_json(ends[-1]).commands_offset
+
+
+async def test_a_result_that_was_paid_for_is_told_though_its_partition_is_dropped() -> None:
+    """Here the log does not answer for a while: the owner restores, and the reply must not get lost on the way."""
+    log, model = await new_log(), StubModel(steps("Done."))
+    async with Owner(process(log, model), log) as owner:
+        await tell(log, create(), activate())
+        await owner.done(log)
+        refuse = [True]
+
+        def fate(topic: str, number: int, drafts: Sequence[Draft]) -> Outcome:
+            return "refused" if refuse[0] and topic == COMMANDS and model.requests else "ok"
+
+        log.on_write = fate
+        await tell(log, start())
+        await until(lambda: owner.process.telling)
+        owner.partition._effects.drop()
+        refuse[0] = False
+        await until(lambda: "execution.completed" in lines(log))
+    assert len(model.requests) == 1
+
+
 async def test_for_a_few_events_no_image_is_left() -> None:
     log = await new_log()
     async with Leaving(process(log), log) as owner:
@@ -195,6 +239,20 @@ async def test_a_quiet_partitions_commands_may_be_forgotten_behind_its_image(mon
         await until(lambda: lines(log)[-1:] == ["agent.deactivated"])
 
 
+async def test_an_image_waits_until_commands_that_were_decided_before_are_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = await new_log()
+    async with Owner(process(log), log) as owner:
+        await tell(log, create(), activate(), *(update(name=f"n{n}") for n in range(20)))
+        await owner.done(log)
+    monkeypatch.setattr(partition, "CHECKPOINT_EVENTS", 1)
+    monkeypatch.setattr(partition, "BATCH_COMMANDS", 1)
+    async with Owner(process(log), log):
+        await until(lambda: images_of(log))
+    assert commands_before_image(log) == log.end(COMMANDS, 0)
+
+
 async def test_while_a_restore_is_under_way_stopping_leaves_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     log = await new_log()
     async with Owner(process(log), log) as owner:
@@ -202,9 +260,9 @@ async def test_while_a_restore_is_under_way_stopping_leaves_no_image(monkeypatch
         await owner.done(log)
     monkeypatch.setattr(partition, "RESTORE_RECORDS", 1)
     monkeypatch.setattr(partition, "LAST_CHECKPOINT_EVENTS", 1)
-    async with Leaving(process(log), log) as owner:
-        await until(lambda: owner.partition._events_end > 3)
-    assert owner.partition._events_end < (await log.bounds(EVENTS, 0)).end
+    async with Leaving(process(log), log) as second:
+        await until(lambda: second.partition._events_end > 3)
+    assert second.partition._events_end < (await log.bounds(EVENTS, 0)).end
     assert images_of(log) == 0
 
 
@@ -259,9 +317,9 @@ async def test_images_that_fail_keep_nobody_from_work(outcome: Outcome, monkeypa
         assert owner.partition.counters.restores == 1
     log.release()
     log.on_write = None
-    async with Owner(process(log), log) as owner:
-        await owner.done(log)
-        assert owner.partition.streams[KEY].runs == {}
+    async with Owner(process(log), log) as again:
+        await again.done(log)
+        assert again.partition.streams[KEY].runs == {}
     assert len(tools.requests) == 1
 
 

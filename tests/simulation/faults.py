@@ -4,16 +4,18 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from streams.log import Draft
+from streams.log import Draft, Record
 from streams.topics import CHECKPOINTS, COMMANDS, EVENTS, MODULE_EVENTS
 from tests.simulation.loop import OUTSIDE, Host
 from tests.simulation.people import SITE
-from tests.simulation.world import PARTITIONS, Slot, World
+from tests.simulation.world import Slot, World
 
 EVERY_S = 2.5  # the mean time between two faults
 STEPS_TO_DEATH = 400  # a process is killed within so many steps of its own
-DEATH_AT_LANDING = 0.15  # of the crashes: just when a write of that process lands
+DEATH_AT_LANDING = 0.5  # of the crashes: just when something of that process lands, and before it hears of it
+AN_OWNER = 0.7  # of what strikes a process: one that owns something
 HOUR_S = 3_600.0
+JUMPS_MS = (*[0] * 4, *[-30_000] * 5, *[-5_000] * 2, *[5_000] * 2, *[30_000] * 2, 3_600_000)
 
 
 class Faults:
@@ -23,8 +25,8 @@ class Faults:
         """Strike nothing yet."""
         self._world = world
         self._rng: random.Random = random.Random(f"{world.name}/faults")
-        self._doomed: Host | None = None
-        world.on_landed = self._landed
+        self._doomed: set[tuple[Host, str]] = set()
+        world.on_landed = world.coordinator.on_commit = self._landed
 
     async def strike(self, until_s: float) -> None:
         """Let things go wrong until a time (the loop's)."""
@@ -42,14 +44,16 @@ class Faults:
     def heal(self) -> None:
         """Let nothing go wrong any more, and start what is down."""
         world = self._world
-        self._doomed = None
+        self._doomed.clear()
         world.troubled, world.healing = False, True
         world.network.weather = type(world.network.weather)()
         world.network.cut_off.clear()
         world.coordinator.deaf.clear()
-        world.jump_ms = max(0, world.jump_ms)
+        world.jump_ms = 0
+        # A stream's time never goes back: where the broker's clock was ahead, let the true time get there too.
+        ahead_ms = max((stream.at_ms for stream in world.observer.look().values()), default=0) - world.now_ms()
+        world.loop.leap(max(0, ahead_ms) / 1000)
         for slot in world.slots:
-            slot.skew_ms = 0
             if slot.host is not None:
                 slot.host.fuse = 0
                 world.loop.thaw(slot.host)
@@ -60,7 +64,9 @@ class Faults:
     # --- processes --------------------------------------------------------------------------------------------------
 
     def _pick(self) -> Slot:
-        return self._rng.choice(self._world.slots)
+        owners = {host for group in self._world.coordinator.groups.values() for host in group.owners.values()}
+        owning = [slot for slot in self._world.slots if slot.host in owners]
+        return self._rng.choice(owning if owning and self._rng.random() < AN_OWNER else self._world.slots)
 
     def _later(self, seconds: float, what: Callable[[], object]) -> None:
         self._world.loop.call_later(seconds, what, context=OUTSIDE.context())
@@ -71,7 +77,7 @@ class Faults:
             return
         host = slot.host
         if self._rng.random() < DEATH_AT_LANDING:
-            self._doomed = host
+            self._doomed.add((host, self._rng.choice((EVENTS, COMMANDS, CHECKPOINTS, "commit", "commit"))))
             return
 
         def die() -> None:
@@ -80,9 +86,9 @@ class Faults:
 
         host.blow, host.fuse = die, self._rng.randint(1, STEPS_TO_DEATH)
 
-    def _landed(self, host: Host) -> None:
-        if host is self._doomed:
-            self._doomed = None
+    def _landed(self, host: Host, where: str) -> None:
+        if (host, where) in self._doomed:
+            self._doomed.discard((host, where))
             for slot in self._world.slots:
                 if slot.host is host:
                     self._kill(slot)
@@ -130,7 +136,7 @@ class Faults:
     # --- time -------------------------------------------------------------------------------------------------------
 
     async def _clock(self) -> None:
-        self._world.jump_ms = self._rng.choice((0, 0, -30_000, -5_000, 5_000, 30_000, 3_600_000))
+        self._world.jump_ms = self._rng.choice(JUMPS_MS)
         self._world.say(OUTSIDE, f"the broker's clock is {self._world.jump_ms} ms off")
 
     async def _sleep(self) -> None:
@@ -144,13 +150,22 @@ class Faults:
         broker = self._world.broker
         broker.compact(CHECKPOINTS)
         if self._rng.random() < 0.3:
-            for partition in range(PARTITIONS):
+            for partition in range(self._world.scenario.partitions):
                 end = self._world.end(CHECKPOINTS, partition)
                 broker.truncate(CHECKPOINTS, partition, end - self._rng.choice((0, 0, 1, 3)) if end > 3 else 0)
 
+    async def _gap(self) -> None:
+        """Offsets without records, as transactions leave them."""
+        topic, partition = (
+            self._rng.choice((COMMANDS, EVENTS, CHECKPOINTS)),
+            self._rng.randrange(self._world.scenario.partitions),
+        )
+        self._world.broker.skip(topic, partition, self._rng.choice((1, 1, 7)))
+        self._world.say(OUTSIDE, f"a gap in {topic}/{partition}")
+
     async def _poison(self) -> None:
         topic = self._rng.choice((COMMANDS, COMMANDS, MODULE_EVENTS, EVENTS, EVENTS, CHECKPOINTS))
-        partition = self._rng.randrange(PARTITIONS)
+        partition = self._rng.randrange(self._world.scenario.partitions)
         draft = self._noise(topic, partition)
         if draft is None:
             return
@@ -166,10 +181,14 @@ class Faults:
             if not there:
                 return Draft(b"nobody", b"\xff", ())
             record = self._rng.choice(there[-30:])
+            if self._rng.random() < 0.5 and (stream := self._world.observer.look().get(record.key or b"")) is not None:
+                return _next(record, stream.head.sequence)
             forged = record.value if self._rng.random() < 0.4 else (record.value or b"").replace(b"1", b"2")
             return Draft(record.key, forged, record.headers)
         if topic == CHECKPOINTS:
-            return Draft(b"end/%d" % self._rng.randrange(99), self._rng.choice((b"{}", b"\x00", b'{"state_version":1}')))
+            return Draft(
+                b"end/%d" % self._rng.randrange(99), self._rng.choice((b"{}", b"\x00", b'{"state_version":1}'))
+            )
         key = self._rng.choice((None, b"nobody", next(iter(self._world.observer.streams), b"x")))
         typed = (("ce_type", b"ai.execution.start"), ("ce_id", b"x"), ("ce_siteid", SITE.encode()))
         return self._rng.choice(
@@ -183,3 +202,7 @@ class Faults:
         )
 
 
+def _next(record: Record, sequence: int) -> Draft:
+    """Return a forged record that has its stream's next sequence, and the chain of another."""
+    headers = dict(record.headers) | {"ce_sequence": b"%d" % (sequence + 1)}
+    return Draft(record.key, record.value, tuple(headers.items()))

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from processors.runtime import decision, partition
+from processors.runtime import decision, partition, stream
 from tests.simulation.loop import HOST
 from tests.simulation.world import World
 
@@ -21,19 +21,19 @@ def flaky(world: World) -> Iterator[None]:
     if not world.scenario.flaky:
         yield
         return
-    decide, apply = decision.decide, partition.apply
+    decide, apply = stream.decide, decision.apply
 
     def fails(what: str, offset: int, odds: float) -> bool:
         draw = random.Random(f"{world.name}/{HOST.get().name}/{what}/{offset}").random()
         return world.troubled and draw < odds
 
-    def decide_or_fail(stream: Any, envelope: Any, at_ms: int) -> Any:
+    def decide_or_fail(state: Any, envelope: Any, at_ms: int) -> Any:
         if fails("decide", envelope.offset, world.scenario.flaky):
             raise FlakyError
-        return decide(stream, envelope, at_ms)
+        return decide(state, envelope, at_ms)
 
-    def apply_or_fail(stream: Any, envelope: Any, decided: Any) -> None:
-        apply(stream, envelope, decided)
+    def apply_or_fail(state: Any, envelope: Any, decided: Any) -> None:
+        apply(state, envelope, decided)
         internal = any(getattr(event, "reason", None) == "internal" for event in decided.events)
         if not internal and fails("apply", envelope.offset, world.scenario.flaky / 4):
             raise FlakyError

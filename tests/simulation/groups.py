@@ -125,6 +125,7 @@ class Coordinator:
     rng: random.Random
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     deaf: dict[Host, float] = field(default_factory=dict)
+    on_commit: Callable[[Host, str], None] | None = None
 
     def group(self, topic: str, name: str) -> Group:
         """Return a group, made at its first use."""
@@ -137,7 +138,9 @@ class Coordinator:
 class SimMember:
     """A `Member` over the network, and its context manager."""
 
-    def __init__(self, coordinator: Coordinator, group: Group, network: Network, host: Host, told: RebalanceListener) -> None:
+    def __init__(
+        self, coordinator: Coordinator, group: Group, network: Network, host: Host, told: RebalanceListener
+    ) -> None:
         """Prepare a member; entering it joins the group."""
         self._coordinator = coordinator
         self._group = group
@@ -199,8 +202,12 @@ class SimMember:
             offset = self._positions.get(partition)
             if offset is None or partition not in self._held:
                 continue
-            if records := self._group.broker.read(self._group.topic, partition, offset, size):
+            records = self._group.broker.read(self._group.topic, partition, offset, size)
+            if len(records) < size:  # behind the last record there may be a gap
+                self._positions[partition] = self._group.broker.end(self._group.topic, partition)
+            else:
                 self._positions[partition] = records[-1].offset + 1
+            if records:
                 return records
         return ()
 
@@ -222,6 +229,8 @@ class SimMember:
         """Tell the group the next offset to read of each held partition."""
         if self._number is not None and self._host not in self._network.cut_off:
             self._group.commit(self._number, {p: offset for p, offset in offsets.items() if p in self._held})
+            if self._coordinator.on_commit is not None:
+                self._coordinator.on_commit(self._host, "commit")
 
     async def committed(self, partition: int) -> int | None:
         """Return what the group was last told of `partition`; None if nothing."""

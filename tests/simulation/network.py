@@ -97,9 +97,7 @@ class Network:
     ) -> None:
         due_s = self.rng.uniform(0.1, LATEST_S) if late else self.delay_s()
         self.under_way += 1
-        self.loop.call_later(
-            due_s, self._land, host, topic, partition, drafts, answer, context=OUTSIDE.context()
-        )
+        self.loop.call_later(due_s, self._land, host, topic, partition, drafts, answer, context=OUTSIDE.context())
 
     def _land(
         self, host: Host, topic: str, partition: int, drafts: tuple[Draft, ...], answer: asyncio.Future[int] | None

@@ -24,20 +24,21 @@ class Observer:
         """Read on to the end and return the streams."""
         for partition, offset in self._offsets.items():
             for record in self._broker.read(EVENTS, partition, offset, ALL):
-                self._fold(record)
+                fold(self.streams, record)
                 self._offsets[partition] = record.offset + 1
         return self.streams
 
-    def _fold(self, record: Record) -> None:
-        if record.key is None:
-            return
-        stream = self.streams.get(record.key)
-        verdict, head = judge(NO_HEAD if stream is None else stream.head, record)
-        if verdict != "counts":
-            return
-        envelope = decode_event(record)
-        if stream is None:
-            stream = Stream.empty(parse_agent_id(record.key.decode()), SiteId(envelope.site_id))
-            self.streams[record.key] = stream
-        evolve(stream, envelope.event, envelope.at_ms, envelope.correlation_id)
-        stream.head, stream.cause = head, envelope.causation_offset
+
+def fold(streams: dict[bytes, Stream], record: Record) -> None:
+    """Evolve the stream of a record of `ai.events`, if it counts."""
+    if record.key is None:
+        return
+    stream = streams.get(record.key)
+    verdict, head = judge(NO_HEAD if stream is None else stream.head, record)
+    if verdict != "counts":
+        return
+    envelope = decode_event(record)
+    if stream is None:
+        stream = streams[record.key] = Stream.empty(parse_agent_id(record.key.decode()), SiteId(envelope.site_id))
+    evolve(stream, envelope.event, envelope.at_ms, envelope.correlation_id)
+    stream.head, stream.cause = head, envelope.causation_offset

@@ -7,6 +7,7 @@ call came in, so that an effect without an earlier request is seen.
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -61,8 +62,9 @@ class Ledger:
 
     models: list[ModelAsked] = field(default_factory=list)
     tools: list[ToolAsked] = field(default_factory=list)
-    replies: list[str] = field(default_factory=list)
+    replies: list[tuple[str, str]] = field(default_factory=list)  # to which process, and the reply's id
     applied: dict[CallId, tuple[str, Json]] = field(default_factory=dict)
+    under_way: Counter[str] = field(default_factory=Counter)  # tool calls, by process; a dead one's never end
 
 
 def tool(name: str, *, idempotent: bool = True, dangerous: bool = False, timeout_s: float = 10.0) -> ToolDefinition:
@@ -96,7 +98,8 @@ TOOLS = (
 )
 PRICES = (Price(provider="sim", model="*", version="1", input=2_000_000, cached_input=1_000_000, output=10_000_000),)
 CATALOGUES = tuple(Catalogue(tools=TOOLS[: 6 - n], prices=PRICES) for n in range(2))
-ASKED_FOR = ("look_up", "book", "book", "charge", "charge", "charge", "mail", "wire", "forbidden", "no_such_tool")
+OFTEN = ("look_up", "book", "book", *["charge"] * 6, "mail", "wire", "wire")
+SELDOM = ("forbidden", "no_such_tool")
 
 
 @dataclass
@@ -125,9 +128,11 @@ class Model:
             raise ModelError("no such model", reason="refused", retryable=False)
         if roll < trouble * 0.7:
             raise RuntimeError("the adapter has a bug")
-        calls = () if roll > 0.75 or not request.tools else tuple(self._call() for _ in range(self.rng.choice((1, 1, 2))))
+        calls = (
+            () if roll > 0.9 or not request.tools else tuple(self._call() for _ in range(self.rng.choice((1, 1, 2))))
+        )
         reply_id = random_id()
-        self.ledger.replies.append(reply_id)
+        self.ledger.replies.append((self.process, reply_id))
         return ModelReply(
             reply_id=reply_id,
             provider="sim",
@@ -140,7 +145,8 @@ class Model:
 
     def _call(self) -> ToolCall:
         arguments: JsonObject = {"n": self.rng.randint(0, 99)} if self.rng.random() < 0.95 else {"n": "nine"}
-        return ToolCall(id=f"m{self.rng.randint(0, 9_999)}", name=self.rng.choice(ASKED_FOR), arguments=arguments)
+        name = self.rng.choice(OFTEN if self.rng.random() < 0.92 else SELDOM)
+        return ToolCall(id=f"m{self.rng.randint(0, 9_999)}", name=name, arguments=arguments)
 
 
 @dataclass
@@ -169,7 +175,11 @@ class Tools:
                 _sha256(request),
             )
         )
-        return await call_tool(self._answer, request, random=self.rng.random)
+        self.ledger.under_way[self.process] += 1
+        try:
+            return await call_tool(self._answer, request, random=self.rng.random)
+        finally:
+            self.ledger.under_way[self.process] -= 1
 
     async def _answer(self, request: ToolRequest) -> Json:
         trouble, roll = self.trouble(), self.rng.random()
@@ -180,7 +190,8 @@ class Tools:
             raise ToolError("no such number")
         # The other side honours the key: a second call with it finds what the first one did.
         _, output = self.ledger.applied.setdefault(request.call_id, (_sha256(request), self.rng.randint(0, 999)))
-        await asyncio.sleep(self.rng.uniform(0.01, 0.4) if self.rng.random() < 0.8 else self.rng.uniform(1, 20))
+        slow = not request.tool.idempotent or self.rng.random() < 0.2
+        await asyncio.sleep(self.rng.uniform(0.5, 11) if slow else self.rng.uniform(0.01, 0.4))
         if trouble * 0.3 < roll < trouble * 0.5:
             raise UnavailableError("the answer got lost")
         if trouble * 0.5 < roll < trouble * 0.6:
@@ -208,6 +219,8 @@ class Contexts:
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return what a run should know."""
         await asyncio.sleep(self.rng.uniform(0.005, 0.1))
+        if self.rng.random() < self.trouble() * 0.25:
+            await asyncio.sleep(1_000)
         if self.rng.random() < self.trouble() * 0.3:
             raise UnavailableError("not now")
         return Context(self.rng.choice(CATALOGUES), entity={"looked_up": self.rng.randint(0, 99)})

@@ -11,13 +11,15 @@ from processors.runtime import checkpoints, effects, images, partition
 from schemas import ids
 from streams import dead_letters, topics
 
-IMAGE_EVENTS = 25  # an image is due so often here, so that most restores begin with one
 BUCKET_PRINTS = 2  # larger buckets are blobs of their own
 
 
 @contextmanager
-def pinned(rng: random.Random, now_ms: Callable[[], int], *, quiet: bool = True) -> Iterator[None]:
-    """Give the house's edges chance out of `rng` and time out of `now_ms`; `quiet` silences logging."""
+def pinned(rng: random.Random, now_ms: Callable[[], int], image_events: int, *, quiet: bool = True) -> Iterator[None]:
+    """Give the house's edges chance out of `rng` and time out of `now_ms`; `quiet` silences logging.
+
+    An image is due after `image_events`, so that most restores begin with one.
+    """
     clock = SimpleNamespace(
         time_ns=lambda: now_ms() * 1_000_000, perf_counter=lambda: now_ms() / 1000, monotonic=lambda: now_ms() / 1000
     )
@@ -28,8 +30,8 @@ def pinned(rng: random.Random, now_ms: Callable[[], int], *, quiet: bool = True)
         (topics, "os", chance),
         (dead_letters, "time", clock),
         (effects, "time", clock),
-        (partition, "CHECKPOINT_EVENTS", IMAGE_EVENTS),
-        (partition, "LAST_CHECKPOINT_EVENTS", IMAGE_EVENTS // 3),
+        (partition, "CHECKPOINT_EVENTS", image_events),
+        (partition, "LAST_CHECKPOINT_EVENTS", image_events // 3),
         (images, "INLINE_PRINTS", BUCKET_PRINTS),
         (checkpoints, "FIRST_LOOK", 4),
     ]
@@ -40,6 +42,8 @@ def pinned(rng: random.Random, now_ms: Callable[[], int], *, quiet: bool = True)
     try:
         with ExitStack() as stack:
             for module, name, value in replaced:
+                if not hasattr(module, name):
+                    continue
                 stack.enter_context(patch.object(module, name, value))
             yield
     finally:

@@ -22,17 +22,17 @@ class SimLog:
         """Connect `host`."""
         self._network = network
         self._coordinator = coordinator
-        self._host = host
+        self.host = host
 
     async def append(self, topic: str, partition: int, drafts: Sequence[Draft]) -> int:
         """Append `drafts` as one atomic batch and return the offset of the first."""
-        return await self._network.write(self._host, topic, partition, drafts)
+        return await self._network.write(self.host, topic, partition, drafts)
 
     async def send(self, topic: str, draft: Draft, *, partition: int | None = None) -> Position:
         """Append one record and return its place."""
         if partition is None:
             partition = 0 if draft.key is None else partition_of(draft.key, self._network.broker.count(topic))
-        return Position(partition, await self._network.write(self._host, topic, partition, (draft,)))
+        return Position(partition, await self._network.write(self.host, topic, partition, (draft,)))
 
     async def partitions(self, topic: str) -> int:
         """Return how many partitions the topic has."""
@@ -40,21 +40,19 @@ class SimLog:
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """Return the offsets that a partition held when the question arrived."""
-        await self._network.travel(self._host)
+        await self._network.travel(self.host)
         bounds = await self._network.broker.bounds(topic, partition)
         await asyncio.sleep(self._network.delay_s())
         return bounds
 
     def reader(self, topic: str, positions: Mapping[int, int]) -> AbstractAsyncContextManager[Reader]:
         """Open a reader of the given partitions."""
-        return SimReader(self._network, self._host, topic, positions)
+        return SimReader(self._network, self.host, topic, positions)
 
-    def member(
-        self, topic: str, group: str, on_rebalance: RebalanceListener
-    ) -> AbstractAsyncContextManager[Member]:
+    def member(self, topic: str, group: str, on_rebalance: RebalanceListener) -> AbstractAsyncContextManager[Member]:
         """Join a consumer group."""
         group_ = self._coordinator.group(topic, group)
-        return SimMember(self._coordinator, group_, self._network, self._host, on_rebalance)
+        return SimMember(self._coordinator, group_, self._network, self.host, on_rebalance)
 
 
 class SimReader:
@@ -63,7 +61,7 @@ class SimReader:
     def __init__(self, network: Network, host: Host, topic: str, positions: Mapping[int, int]) -> None:
         """Read `topic`, each partition from its offset."""
         self._network = network
-        self._host = host
+        self.host = host
         self._reader = network.broker.reader(topic, positions)
 
     async def __aenter__(self) -> Self:
@@ -75,7 +73,7 @@ class SimReader:
 
     async def poll(self, *, max_records: int = 500, timeout_s: float = 0.5) -> Sequence[Record]:
         """Return the next records of any partition."""
-        await self._network.travel(self._host)
+        await self._network.travel(self.host)
         size = min(max_records, self._network.rng.choice(READ_SIZES))
         return await self._reader.poll(max_records=size, timeout_s=timeout_s)
 

@@ -32,7 +32,6 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.sim_log import SimLog
 
 START_MS = 1_769_247_000_000  # 2026-01-24T09:30:00Z
-PARTITIONS = 2
 SLOTS = 3
 
 
@@ -76,17 +75,19 @@ class World:
     def __post_init__(self) -> None:
         """Make the broker and the network; nobody works yet."""
         self.rng = random.Random(self.name)
-        self.loop = VirtualLoop(random.Random(f"{self.name}/order"))
+        self.loop = VirtualLoop(  # type: ignore[abstract]  # it has no sockets, signals, threads or processes
+            random.Random(f"{self.name}/order")
+        )
         self.jump_ms = 0
         self.broker = MemoryLog(clock=self.broker_ms)
-        self.broker.create(definitions([MODULE_EVENTS]), PARTITIONS)
+        self.broker.create(definitions([MODULE_EVENTS]), self.scenario.partitions)
         self.network = Network(self.loop, self.broker, random.Random(f"{self.name}/network"), self._landed)
         self.network.weather = self.scenario.weather
         self.coordinator = Coordinator(self.loop, self.broker, self.rng)
         self.people_log = SimLog(self.network, self.coordinator, OUTSIDE)
         self.observer = Observer(self.broker)
-        self.slots = [Slot(number, skew_ms=self.rng.choice((0, 0, -2_500, 2_500))) for number in range(SLOTS)]
-        self.on_landed: Callable[[Host], None] | None = None
+        self.slots = [Slot(number, skew_ms=self.rng.choice((0, -2_500, 2_500))) for number in range(SLOTS)]
+        self.on_landed: Callable[[Host, str], None] | None = None
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -112,21 +113,21 @@ class World:
 
     def ends_of(self, agent_id: AgentId) -> tuple[int, int]:
         """Return how far both topics of an agent's partition reach."""
-        partition = partition_of(agent_id.encode(), PARTITIONS)
+        partition = partition_of(agent_id.encode(), self.scenario.partitions)
         return self.end(COMMANDS, partition), self.end(EVENTS, partition)
 
     def end(self, topic: str, partition: int) -> int:
         """Return the next offset of a partition."""
-        return self.broker._topic(topic).partitions[partition].end
+        return self.broker.end(topic, partition)
 
     def _landed(self, host: Host, topic: str, partition: int, base: int, drafts: Sequence[Draft]) -> None:
         if topic == MODULE_EVENTS:
-            ends = tuple(self.end(EVENTS, p) for p in range(PARTITIONS))
+            ends = tuple(self.end(EVENTS, p) for p in range(self.scenario.partitions))
             self.published.append(Published(partition, base, ends))
         if self.trace is not None:
             self.say(host, f"{topic}/{partition}/{base}: {' | '.join(_told(topic, draft) for draft in drafts)}")
-        if self.on_landed is not None and topic in (EVENTS, COMMANDS):
-            self.on_landed(host)
+        if self.on_landed is not None:
+            self.on_landed(host, topic)
 
     # --- processes --------------------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class World:
             return
         slot.starts += 1
         host = slot.host = Host(f"w{slot.number}.{slot.starts}")
-        self.started[host.name] = tuple(self.end(COMMANDS, p) for p in range(PARTITIONS))
+        self.started[host.name] = tuple(self.end(COMMANDS, p) for p in range(self.scenario.partitions))
         log, rng = SimLog(self.network, self.coordinator, host), self.rng
 
         def clock_ms() -> int:
@@ -182,10 +183,12 @@ class World:
         """Return what is still under way, in words; None at rest."""
         if self.network.under_way:
             return "writes are on their way"
+        if any(slot.host is not None and self.ledger.under_way[slot.host.name] for slot in self.slots):
+            return "tool calls are under way"
         for group in self.coordinator.groups.values():
             if not group._settled:
                 return f"the group of {group.topic} is not settled"
-        for partition in range(PARTITIONS):
+        for partition in range(self.scenario.partitions):
             holders = [s for s in self.slots if s.worker is not None and partition in s.worker.partitions]
             if len(holders) != 1 or holders[0].worker is None:
                 return f"partition {partition} is with {len(holders)} processes"
@@ -195,7 +198,7 @@ class World:
             if owner._events_end < self.end(EVENTS, partition):
                 return f"partition {partition} has read events up to {owner._events_end}"
         for (topic, _), group in self.coordinator.groups.items():
-            for partition in range(PARTITIONS):
+            for partition in range(self.scenario.partitions):
                 if topic == MODULE_EVENTS and group.committed.get(partition, 0) < self.end(topic, partition):
                     return f"module events are routed up to {group.committed}"
         return None
@@ -216,8 +219,17 @@ class World:
             "models": len(self.ledger.models),
             "tools": len(self.ledger.tools),
             "processes": len(self.started),
+            "ignored": len(self.broker.records(EVENTS)) - self.scenario.partitions - self._counted(),
+            "doubts": self._said("ai.tool.in_doubt"),
+            "approvals": self._said("ai.approval.resolved"),
             "steps": self.loop.steps,
         }
+
+    def _said(self, type_: str) -> int:
+        return sum(record.header("ce_type") == type_.encode() for record in self.broker.records(EVENTS))
+
+    def _counted(self) -> int:
+        return sum(stream.head.sequence for stream in self.observer.look().values())
 
     def say(self, host: Host, text: str) -> None:
         """Tell the trace."""

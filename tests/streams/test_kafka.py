@@ -202,6 +202,40 @@ EXPECTED = [
 ]
 
 
+async def test_the_position_goes_behind_the_end_of_a_transaction(kafka_log: KafkaLog, topic: str) -> None:
+    """The mark that ends it takes an offset and is no record: who waits for the topic's end must pass it."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_log.bootstrap, transactional_id=f"t-{topic}")
+    await producer.start()
+    try:
+        for keys in ((b"a", b"b"), (b"c",)):
+            async with producer.transaction():
+                for key in keys:
+                    await producer.send(topic, b"1", key, partition=0)
+    finally:
+        await producer.stop()
+    end = (await kafka_log.bounds(topic, 0)).end
+    assert end == 5
+    found: list[Record] = []
+    async with asyncio.timeout(10), kafka_log.reader(topic, {0: 0, 1: 0}) as reader:
+        while reader.position(0) < end:
+            found += await reader.poll()
+        assert reader.position(1) == 0
+        reader.seek(0, 1)
+        assert reader.position(0) == 1
+    assert [record.key for record in found] == [b"a", b"b", b"c"]
+    held = asyncio.Event()
+
+    async def on_rebalance(revoked: frozenset[int], assigned: frozenset[int]) -> None:
+        held.set()
+
+    async with asyncio.timeout(10), kafka_log.member(topic, f"g-{topic}", on_rebalance) as member:
+        await held.wait()
+        assert member.position(0) is None
+        member.seek(0, 0)
+        while member.position(0) != end:
+            await member.poll(0)
+
+
 def told(records: list[Record]) -> list[tuple[object, ...]]:
     return [(r.offset, r.at_ms, r.key, r.value, r.headers) for r in records]
 
