@@ -103,7 +103,7 @@ def steps(events: list[EventEnvelope]) -> Iterator[str]:
 
 
 def repeats(tape: Tape, notes: Iterable[Note]) -> Iterator[str]:
-    """Nothing is begun whose result stood in `ai.commands` when its owner began, and what can't be repeated only once."""
+    """Nothing is begun whose result its owner could have read; what can't be repeated is begun once."""
     told: dict[str, tuple[int, int]] = {}
     for envelope in tape.told(RecordToolResult, RecordThought, RecordModelFailure):
         command = envelope.command

@@ -1,5 +1,7 @@
 """A few kills at the points that matter most; `python -m tests.chaos` does hundreds, and other faults."""
 
+import pytest
+
 from tests.chaos.faults import Cycle, kills
 from tests.chaos.points import ALL, POINTS
 from tests.chaos.rig import Rig
@@ -20,6 +22,7 @@ def test_each_point_names_a_function_that_exists() -> None:
     assert all(0 < point.least <= point.often for point in ALL)
 
 
+@pytest.mark.timeout(240)  # servers of its own, real processes and a session timeout of theirs
 async def test_a_worker_may_die_anywhere_and_nothing_is_lost_or_done_twice(rig: Rig) -> None:
     bed = await rig.make_bed()
     await rig.end_all()
