@@ -293,7 +293,8 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            for run_id in {run_id for e in decision.events if (run_id := getattr(e, "execution_id", None)) is not None}:
+            run_ids = dict.fromkeys(getattr(event, "execution_id", None) for event in decision.events)
+            for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
         except Exception as error:
             logger.exception("command %d of partition %d can't be applied", envelope.offset, self.number)

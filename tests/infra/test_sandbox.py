@@ -309,6 +309,33 @@ async def test_every_change_has_its_event(sandbox: Sandbox, site: SiteId, publis
     assert published.events[1]["data"]["changed"] == ["company"]
 
 
+async def test_what_an_outage_left_over_is_told_though_nobody_calls_again(
+    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LOOK_S", 0.01)
+    sandbox = Sandbox(pool, published)
+    published.is_down = True
+    await use(sandbox, site, "task_create", title="kept")
+    assert published.events == []
+    running = asyncio.create_task(sandbox.run())
+    published.is_down = False
+    async with asyncio.timeout(5):
+        while not published.events:  # noqa: ASYNC110 - another task publishes
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert published.types == ["task.created"]
+
+
+async def test_opening_a_sandbox_that_is_there_waits_for_nobody(
+    pool: "asyncpg.Pool[asyncpg.Record]", published: Published
+) -> None:
+    async with pool.acquire() as db, db.transaction():  # of a process that hangs
+        await db.execute("DELETE FROM sandbox.outbox")
+        async with asyncio.timeout(5):
+            await Sandbox(pool, published).open()
+
+
 async def test_seeding_adds_what_is_missing_and_tells_nobody(
     sandbox: Sandbox, site: SiteId, published: Published
 ) -> None:

@@ -356,6 +356,12 @@ async def with_image() -> MemoryLog:
     return log
 
 
+async def replaced(log: MemoryLog, topic: str) -> None:
+    log.delete(topic)
+    log.create(AI_TOPICS, 1)
+    await ensure_genesis(log, topic)
+
+
 async def refused(log: MemoryLog) -> DramacError:
     """Return the error with which a worker ends."""
     worker = Worker(process(log))
@@ -367,9 +373,7 @@ async def refused(log: MemoryLog) -> DramacError:
 @pytest.mark.parametrize("topic", [EVENTS, COMMANDS])
 async def test_a_topic_that_was_deleted_and_created_anew_is_refused(topic: str) -> None:
     log = await with_image()
-    log.delete(topic)
-    log.create(AI_TOPICS, 1)
-    await ensure_genesis(log, topic)
+    await replaced(log, topic)
     error = await refused(log)
     assert isinstance(error, LogReplacedError)
     assert f"'{topic}' partition 0 was deleted and created anew" in str(error)
@@ -410,11 +414,41 @@ async def test_a_topic_that_is_replaced_under_a_worker_ends_it() -> None:
     task = asyncio.create_task(worker.run())
     await tell(log, create(), activate())
     await until(lambda: "agent.activated" in lines(log))
-    log.delete(EVENTS)
-    log.create(AI_TOPICS, 1)
-    await ensure_genesis(log, EVENTS)
+    await replaced(log, EVENTS)
     with pytest.raises(LogReplacedError, match="deleted and created anew"):
         await asyncio.wait_for(task, 10)
+
+
+async def ends_with_replaced_log(owner: Owner) -> None:
+    """Wait for the owner's end, and put a task in its place that it can cancel."""
+    assert owner._task is not None
+    with pytest.raises(LogReplacedError, match="deleted and created anew"):
+        await asyncio.wait_for(owner._task, 5)
+    owner._task = asyncio.create_task(asyncio.sleep(60))
+
+
+async def test_commands_that_were_replaced_while_their_partition_was_elsewhere_are_not_read_on() -> None:
+    log = await new_log()
+    async with Owner(process(log), log) as owner:
+        await tell(log, create(), activate())
+        await owner.done(log)
+        await owner.member.revoke()
+        await replaced(log, COMMANDS)
+        await tell(log, *(update(name=f"n{n}") for n in range(5)))  # more than there were: every offset is there again
+        await owner.member.assign(frozenset({0}))
+        await ends_with_replaced_log(owner)
+    assert lines(log) == ["agent.created", "agent.activated"]
+
+
+async def test_an_append_to_a_log_that_is_another_one_ends_its_owner() -> None:
+    log = await new_log()
+    async with Owner(process(log), log) as owner:
+        await tell(log, create(), activate(), deactivate())
+        await owner.done(log)
+        await replaced(log, EVENTS)
+        await tell(log, activate())  # the owner appends before it looks again
+        await ends_with_replaced_log(owner)
+    assert lines(log) == []
 
 
 async def test_all_topics_deleted_and_created_anew_are_a_new_beginning() -> None:
