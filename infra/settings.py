@@ -42,6 +42,11 @@ class Settings(BaseSettings):
     module_topics: tuple[str, ...] = Field(default=("module.events",), min_length=1)
     partitions: int = Field(default=32, ge=1, le=1024, description="of topics that are created on a given Kafka")
     replication_factor: int = Field(default=3, ge=1, le=10)
+    api_host: str = Field(default="127.0.0.1", min_length=1, description="where `dramac api` listens")
+    api_port: int = Field(default=8420, ge=0, le=65_535, description="its port; 0 for any that is free")
+    secret_keys: SecretStr | None = Field(
+        default=None, description="master keys, id:base64,id2:base64; the first seals"
+    )
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")

@@ -6,6 +6,7 @@ import typer
 
 from infra.cli import (
     agents,
+    api,
     audit,
     bench,
     demo,
@@ -14,6 +15,7 @@ from infra.cli import (
     doctor,
     events,
     executions,
+    hooks,
     publish,
     replay,
     topics,
@@ -32,8 +34,10 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(worker.worker)
+app.command()(api.api)
 app.command()(publish.publish)
 app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
+app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
 app.command()(replay.replay)

@@ -1,0 +1,34 @@
+"""`dramac api`: webhooks and health over HTTP."""
+
+import asyncio
+import contextlib
+
+from infra.cli.common import err, run
+from infra.cli.worker import stop_by_signal
+from infra.http.server import listen, open_api, serve, url_of
+from infra.places import endpoints_of
+from infra.settings import Settings
+from infra.wiring import open_log, open_pool
+
+POOL = 16  # connections: a delivery takes one for some milliseconds
+
+
+def api() -> None:
+    """Serve webhooks and health at DRAMAC_API_HOST and DRAMAC_API_PORT until SIGTERM or Ctrl-C."""
+
+    async def work(settings: Settings) -> None:
+        listening = listen(settings.api_host, settings.api_port)
+        with contextlib.closing(listening):
+            endpoints = await endpoints_of(settings)
+            async with (
+                open_log(settings, endpoints) as log,
+                open_pool(endpoints, size=POOL) as pool,
+                open_api(settings, log, pool) as app,
+            ):
+                serving = asyncio.create_task(serve(app, listening))
+                stop_by_signal(serving)
+                err().print(f"serving at {url_of(listening)}")
+                with contextlib.suppress(asyncio.CancelledError):
+                    await serving
+
+    run(work)
