@@ -5,7 +5,6 @@ import contextlib
 
 from infra.cli.common import err, run
 from infra.cli.worker import stop_by_signal
-from infra.http.server import listen, open_api, serve, url_of
 from infra.places import endpoints_of
 from infra.settings import Settings
 from infra.wiring import open_log, open_pool
@@ -15,6 +14,8 @@ POOL = 16  # connections: a delivery takes one for some milliseconds
 
 def api() -> None:
     """Serve webhooks and health at DRAMAC_API_HOST and DRAMAC_API_PORT until SIGTERM or Ctrl-C."""
+
+    from infra.http.server import listen, open_api, serve, url_of  # FastAPI doubles the time any command takes to start
 
     async def work(settings: Settings) -> None:
         listening = listen(settings.api_host, settings.api_port)

@@ -14,7 +14,6 @@ from infra.cli.running import stack_of, working_house
 from infra.cli.timeline import line
 from infra.dev.progress import terminal_progress
 from infra.dev.stack import Endpoints
-from infra.http.server import listen, open_api, serve, url_of
 from infra.settings import Settings
 from infra.wiring import House
 from schemas.errors import ConfigurationError
@@ -45,6 +44,8 @@ def dev(quiet: Annotated[bool, typer.Option("--quiet", help="Don't print events 
 @asynccontextmanager
 async def _api(settings: Settings, house: House) -> AsyncIterator[str]:
     """Serve the API while the block runs, and yield what to tell of it: a port that is taken stops nothing else."""
+    from infra.http.server import listen, open_api, serve, url_of  # FastAPI doubles the time any command takes to start
+
     async with AsyncExitStack() as stack:
         try:
             listening = stack.enter_context(contextlib.closing(listen(settings.api_host, settings.api_port)))

@@ -3,12 +3,11 @@
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
@@ -162,32 +161,56 @@ def send(
     async def work(settings: Settings, store: HookStore, _pool: Pool) -> None:
         sealer = sealer_of(settings)
         body = _read(file)
+        if delivery_id is not None and not (delivery_id.isascii() and delivery_id.isprintable()):
+            raise ConfigurationError("--id takes visible ASCII characters")
         found = await store.get(settings.site_id, hook)
         base = (url or _url(settings)).rstrip("/")
         answer = await _post(base, found, await _newest_key(store, sealer, found), body, delivery_id, event)
-        told = {"url": str(answer.url), "status": answer.status_code, "answer": answer.text[:ANSWER_CHARS]}
         if as_json:
-            print_json(told)
+            print_json({"url": answer.url, "status": answer.status, "answer": answer.answer})
         elif answer.is_success:
-            out().print(f"{answer.status_code} {answer.text[:ANSWER_CHARS]}", markup=False)
+            out().print(f"{answer.status} {answer.answer}", markup=False)
         if not answer.is_success:
-            raise RefusedError(f"{answer.status_code}: {_detail(answer)}", reason="not_taken")
+            raise RefusedError(f"{answer.status}: {answer.detail}", reason="not_taken")
 
     _with_store(work)
 
 
-async def _post(base: str, hook: Hook, key: bytes, body: bytes, delivery_id: str | None, event: str) -> httpx.Response:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API said."""
+
+    url: str
+    status: int
+    answer: str
+    detail: str
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the delivery was taken."""
+        return 200 <= self.status < 300
+
+
+async def _post(base: str, hook: Hook, key: bytes, body: bytes, delivery_id: str | None, event: str) -> Answer:
+    import httpx  # needed here alone, and slow to import
+
     headers = signed_headers(hook.scheme, key, delivery_id or random_id(), int(time.time()), body, event)
     try:
         async with httpx.AsyncClient(timeout=SEND_S, trust_env=False) as client:
-            return await client.post(
+            got = await client.post(
                 base + hook.path, content=body, headers={"Content-Type": "application/json", **headers}
             )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError) as error:
-        raise ConfigurationError(f"{base!r} or the delivery's id is wrong: {error}") from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise ConfigurationError(f"{base!r} is no address: {error}") from None
     except httpx.HTTPError as error:
         told = f"no API answers at {base} ({str(error) or type(error).__name__})"
         raise UnavailableError(f"{told}: start `dramac api`, or name another place with --url") from None
+    text = got.text[:ANSWER_CHARS]
+    try:
+        detail = str(got.json()["detail"])[:ANSWER_CHARS]
+    except (ValueError, KeyError, TypeError):
+        detail = text or "no more was said"
+    return Answer(str(got.url), got.status_code, text, detail)
 
 
 async def _newest_key(store: HookStore, sealer: Sealer, hook: Hook) -> bytes:
@@ -239,13 +262,6 @@ def _told(hook: Hook) -> JsonObject:
 def _url(settings: Settings) -> str:
     host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     return f"http://{host}:{settings.api_port}"
-
-
-def _detail(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["detail"])[:ANSWER_CHARS]
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:ANSWER_CHARS] or "no more was said"
 
 
 def _secret(scheme: Scheme, secret_from: str | None) -> str:

@@ -59,12 +59,15 @@ RESEAL = "UPDATE hooks.secrets SET key_id = $2, nonce = $3, ciphertext = $4 WHER
 
 # One row's lock orders all processes. A bucket that empties at a steady rate: full, it lets nothing in.
 METER = """
-INSERT INTO hooks.meters AS m (hook_id, empty_at) VALUES ($1, clock_timestamp() + $2)
-ON CONFLICT (hook_id) DO UPDATE SET empty_at = greatest(m.empty_at, clock_timestamp()) + $2
-WHERE greatest(m.empty_at, clock_timestamp()) + $2 <= clock_timestamp() + $3
+INSERT INTO hooks.meters AS m (hook_id, empty_at) VALUES ($1, clock_timestamp() + $2::interval)
+ON CONFLICT (hook_id) DO UPDATE SET empty_at = greatest(m.empty_at, clock_timestamp()) + $2::interval
+WHERE greatest(m.empty_at, clock_timestamp()) + $2::interval <= clock_timestamp() + $3::interval
 RETURNING 1
 """
-WAIT = "SELECT extract(epoch FROM empty_at + $2 - $3 - clock_timestamp())::float8 FROM hooks.meters WHERE hook_id = $1"
+WAIT = """
+SELECT extract(epoch FROM empty_at + $2::interval - $3::interval - clock_timestamp())::float8
+FROM hooks.meters WHERE hook_id = $1
+"""
 # The update changes nothing: it is there so that the row which is there already is returned.
 CLAIM = """
 INSERT INTO hooks.deliveries (hook_id, delivery_id, body_sha256, time_ms) VALUES ($1, $2, $3, $4)

@@ -67,6 +67,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         told = f"the API can't listen at {host}:{port} ({error.strerror or error})"
         raise ConfigurationError(f"{told}: set DRAMAC_API_HOST or DRAMAC_API_PORT") from None
+    # Inherited by connections: an answer is written in two parts, and the second would wait 40 ms for a delayed ACK.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.setblocking(False)
     return made
 
