@@ -14,7 +14,6 @@ POOL = 16  # connections: a delivery takes one for some milliseconds
 
 def api() -> None:
     """Serve webhooks and health at DRAMAC_API_HOST and DRAMAC_API_PORT until SIGTERM or Ctrl-C."""
-
     from infra.http.server import listen, open_api, serve, url_of  # FastAPI doubles the time any command takes to start
 
     async def work(settings: Settings) -> None:

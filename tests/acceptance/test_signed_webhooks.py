@@ -23,6 +23,7 @@ from schemas.events import ExecutionStarted
 from schemas.ids import AgentId, SiteId
 from streams.topics import COMMANDS
 from tests.acceptance.system import ROOT, System, config, kill, new_site, until
+from tests.infra.cli_runs import Ran, dramac
 from tests.signals import hear_ctrl_c
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "github_webhooks.json"
@@ -84,10 +85,17 @@ async def serving(system: System, name: str) -> AsyncIterator[Api]:
         await asyncio.to_thread(process.wait, STOP_S)
 
 
+async def _run(system: System, site_id: SiteId, *arguments: str, stdin: bytes = b"", keys: str = KEYS) -> Ran:
+    """Run `dramac hooks` in this process: one of its own takes seconds to start."""
+    settings = {name: value for name, value in system.environment.items() if name.startswith("DRAMAC_")}
+    settings |= {"DRAMAC_SITE": site_id, "DRAMAC_SECRET_KEYS": keys}
+    return await asyncio.to_thread(dramac, settings, "hooks", *arguments, stdin=stdin)
+
+
 async def _hooks(system: System, site_id: SiteId, *arguments: str, stdin: bytes = b"") -> Any:
-    done = await system.cli("hooks", *arguments, "--json", stdin=stdin, DRAMAC_SITE=site_id, DRAMAC_SECRET_KEYS=KEYS)
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+    done = await _run(system, site_id, *arguments, "--json", stdin=stdin)
+    assert done.code == 0, done.err
+    return done.json
 
 
 def _signed(hook: Any, body: bytes, delivery_id: str, event: str, at_s: float | None = None) -> dict[str, str]:
@@ -189,27 +197,26 @@ async def test_a_hook_lives_as_its_owner_says(system: System) -> None:
         made = await _hooks(system, site_id, "create", "owned", "--name", "the [shop]")
         hook_id, url = made["id"], str(api.client.base_url)
 
-        async def send(delivery_id: str, *more: str) -> "subprocess.CompletedProcess[bytes]":
-            arguments = ("hooks", "send", hook_id[:13], "-", "--id", delivery_id, "--url", url, "--json", *more)
-            return await system.cli(*arguments, stdin=b'{"type": "a.b"}', DRAMAC_SITE=site_id, DRAMAC_SECRET_KEYS=KEYS)
+        async def send(delivery_id: str) -> Ran:
+            arguments = ("send", hook_id[:13], "-", "--id", delivery_id, "--url", url, "--json")
+            return await _run(system, site_id, *arguments, stdin=b'{"type": "a.b"}')
 
         sent = await send("one")
-        assert (sent.returncode, json.loads(sent.stdout)["status"]) == (0, 202)
-        assert json.loads((await send("one")).stdout)["status"] == 200
+        assert (sent.code, sent.json["status"]) == (0, 202)
+        assert (await send("one")).json["status"] == 200
 
-        listed = await system.cli("hooks", "list", DRAMAC_SITE=site_id)  # needs no keys
-        assert b"the [shop]" in listed.stdout
-        assert made["secret"].encode() not in listed.stdout
+        listed = await _run(system, site_id, "list", keys="")  # needs none
+        assert "the [shop]" in listed.out
+        assert made["secret"] not in listed.out
         assert "secret" not in (await _hooks(system, site_id, "list"))[0]
         assert await _hooks(system, other_site, "list") == []
-        foreign = await system.cli("hooks", "delete", hook_id, DRAMAC_SITE=other_site)
-        assert foreign.returncode == 4
+        assert (await _run(system, other_site, "delete", hook_id)).code == 4
 
         rotated = await _hooks(system, site_id, "rotate", hook_id, "--grace", "0")
         assert rotated["secret"] != made["secret"]
         old = _signed(made, b"{}", "two", "x")
         assert (await api.client.post(made["path"], content=b"{}", headers=old)).status_code == 401
-        assert (await send("two")).returncode == 0
+        assert (await send("two")).code == 0
         given = "whsec_" + base64.b64encode(b"g" * 32).decode()
         by_hand = await _hooks(system, site_id, "rotate", hook_id, "--secret-from", "-", stdin=f"{given}\n".encode())
         assert by_hand["secret"] is None
@@ -218,12 +225,17 @@ async def test_a_hook_lives_as_its_owner_says(system: System) -> None:
 
         await _hooks(system, site_id, "disable", hook_id)
         refused = await send("four")
-        assert refused.returncode == 5
-        assert refused.stderr == b"error: 404: there is no such hook\n"
+        assert (refused.code, refused.err) == (5, "error: 404: there is no such hook\n")
         await _hooks(system, site_id, "enable", hook_id)
-        assert (await send("four")).returncode == 0
+        assert (await send("four")).code == 0
         await _hooks(system, site_id, "delete", hook_id)
-        assert (await send("five")).returncode == 4
+        assert (await send("five")).code == 4
+        nowhere = await _run(system, site_id, "create", "owned")
+        assert "secret  whsec_" in nowhere.out
+        arguments = ("send", nowhere.out.partition("/hooks/")[2][:36], "-", "--url", "http://127.0.0.1:1")
+        unanswered = await _run(system, site_id, *arguments, stdin=b"{}")
+        assert unanswered.code == 3
+        assert unanswered.says_in_one_line("no API answers at http://127.0.0.1:1", "start `dramac api`")
 
         async def four_runs() -> bool:
             return len(await _started(system, agent_id)) == 4
