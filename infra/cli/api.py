@@ -17,14 +17,13 @@ def api() -> None:
     from infra.http.server import listen, open_api, serve, url_of  # FastAPI doubles the time any command takes to start
 
     async def work(settings: Settings) -> None:
-        listening = listen(settings.api_host, settings.api_port)
-        with contextlib.closing(listening):
-            endpoints = await endpoints_of(settings)
-            async with (
-                open_log(settings, endpoints) as log,
-                open_pool(endpoints, size=POOL) as pool,
-                open_api(settings, log, pool) as app,
-            ):
+        endpoints = await endpoints_of(settings)
+        async with (
+            open_log(settings, endpoints) as log,
+            open_pool(endpoints, size=POOL) as pool,
+            open_api(settings, log, pool) as app,
+        ):
+            with contextlib.closing(listen(settings.api_host, settings.api_port)) as listening:
                 serving = asyncio.create_task(serve(app, listening))
                 stop_by_signal(serving)
                 err().print(f"serving at {url_of(listening)}")

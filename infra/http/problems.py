@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): every one, whoever raised it; none shows what was sent."""
+"""Errors as `application/problem+json` (RFC 9457): every one, whoever raised it; none shows a body or a secret."""
 
 import logging
 from collections.abc import Mapping
