@@ -14,7 +14,7 @@ from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
-from processors.runtime.stream import Stream
+from processors.runtime.stream import Stream, run_of
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.ids import ExecutionId
@@ -299,7 +299,7 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            run_ids = dict.fromkeys(getattr(event, "execution_id", None) for event in decision.events)
+            run_ids = dict.fromkeys(run_of(event) for event in decision.events)
             for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
         except Exception as error:
@@ -378,7 +378,7 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            run_id: ExecutionId | None = getattr(decode_event(record).event, "execution_id", None)
+            run_id = run_of(decode_event(record).event)
             if run_id is not None:
                 self._touch(record.key, self.streams[record.key], run_id, batch)
 

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "ff220f3628cc7ba648dde40ab1c64e21b82ba9dd55631ec862857870232e0f67",
+        "47697fee7ebbf3c9416b97a4af233610fcdeb86c9ae761c405cd38807c21a33e",
     )
 
 
