@@ -79,6 +79,9 @@ class AgentConfig(Message):
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
 
+    managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
+    max_delegations_per_run: int = Field(default=8, ge=1, le=100)
+
     @field_validator("triggers")
     @classmethod
     def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:

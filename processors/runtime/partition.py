@@ -14,7 +14,7 @@ from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
-from processors.runtime.stream import Stream
+from processors.runtime.stream import Stream, run_of
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.ids import ExecutionId
@@ -253,32 +253,38 @@ class Partition:
                 self._effects.forget(run_id)
 
     async def _handle(self, records: Sequence[Record]) -> None:
+        # All are decoded before the first is decided: the same code over and over is twice as fast as by turns.
+        found = [self._asked(record) for record in records]
         position = 0
         while position < len(records):
             batch = Batch()
             while position < len(records) and batch.size < BATCH_BYTES:
-                record = records[position]
+                record, asked_ = records[position], found[position]
                 position += 1
-                try:
-                    self._decide(record, batch)
-                except DecodeError as error:
+                if isinstance(asked_, DecodeError):
                     self.counters.dead_letters += 1
-                    await send_dead_letter(self._log, record, str(error))
+                    await send_dead_letter(self._log, record, str(asked_))
+                elif asked_ is not None:
+                    self._decide(*asked_, record.key or b"", batch)
                 self._next_command = record.offset + 1
             await self._append(batch)
             self._start(batch)
 
+    def _asked(self, record: Record) -> tuple[Stream, CommandEnvelope] | DecodeError | None:
+        try:
+            return asked(self.streams, record)
+        except DecodeError as error:
+            return error
+
     # --- decide -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, record: Record, batch: Batch) -> None:
-        found = asked(self.streams, record)
-        if found is None:
-            return
-        stream, envelope = found
+    def _decide(self, stream: Stream, envelope: CommandEnvelope, key: bytes, batch: Batch) -> None:
+        if envelope.offset <= stream.cause:
+            return  # a rival decided it, and was followed since it was decoded
         self.counters.commands += 1
         decision = self._decision(stream, envelope)
         if decision.events:
-            self._commit(stream, record.key or b"", envelope, decision, batch)
+            self._commit(stream, key, envelope, decision, batch)
 
     def _decision(self, stream: Stream, envelope: CommandEnvelope) -> Decision:
         if envelope.offset not in self._poison:
@@ -293,7 +299,7 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            run_ids = dict.fromkeys(getattr(event, "execution_id", None) for event in decision.events)
+            run_ids = dict.fromkeys(run_of(event) for event in decision.events)
             for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
         except Exception as error:
@@ -372,7 +378,7 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            run_id: ExecutionId | None = getattr(decode_event(record).event, "execution_id", None)
+            run_id = run_of(decode_event(record).event)
             if run_id is not None:
                 self._touch(record.key, self.streams[record.key], run_id, batch)
 

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "e7a9ee343643ca030b231aa9cb9a2e51aeb508a0701b4478eb473a3ed5f730bd",
+        "47697fee7ebbf3c9416b97a4af233610fcdeb86c9ae761c405cd38807c21a33e",
     )
 
 

@@ -10,6 +10,7 @@ from schemas.chat import ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
     AnyCommand,
+    CancelDelegation,
     CancelExecution,
     CreateAgent,
     DeactivateAgent,
@@ -21,6 +22,7 @@ from schemas.commands import (
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     ResolveApproval,
     ResolveDoubt,
     StartExecution,
@@ -28,6 +30,7 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
+from schemas.delegation import Delegator, Outcome
 from schemas.events import (
     ActionTaken,
     AgentActivated,
@@ -41,6 +44,9 @@ from schemas.events import (
     CatalogueRecorded,
     CommandRejected,
     ContextAssembled,
+    DelegationFinished,
+    DelegationReported,
+    DelegationStarted,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -99,6 +105,10 @@ TRIGGER = Trigger(
     depth=1,
     caused_by=AGENT,
 )
+DELEGATOR = Delegator(agent_id=AGENT, execution_id=RUN, call_id=CALL)
+OUTCOME = Outcome(
+    agent_id=AGENT, execution_id=RUN, status="completed", runs=1, tokens_input=100, tokens_output=20, cost_micros=420
+)
 TOOL = ToolDefinition(
     name="crm_find",
     display_name="Find",
@@ -143,6 +153,8 @@ def command_examples() -> dict[str, Example]:
         DeactivateAgent(),
         DeleteAgent(),
         StartExecution(trigger=TRIGGER),
+        CancelDelegation(trigger=TRIGGER, reason="enough"),
+        ReportDelegation(execution_id=RUN),
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
         RecordContext(
@@ -256,6 +268,9 @@ def _events() -> Sequence[Event]:
             execution_id=RUN, approval_id=APPROVAL, call_id=CALL, approved=False, resolved_by="user:ann", note="no"
         ),
         ApprovalExpired(execution_id=RUN, approval_id=APPROVAL, call_id=CALL),
+        DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),
+        DelegationFinished(execution_id=RUN, call_id=CALL, outcome=OUTCOME),
+        DelegationReported(execution_id=RUN, delegator=DELEGATOR),
         ExecutionCompleted(**END, result="Done."),
         ExecutionFailed(**END, reason="model_failed", error="overloaded"),
         ExecutionCancelled(**END, reason="enough", cancelled_by="user:ann"),
