@@ -57,8 +57,8 @@ DELETE = "DELETE FROM hooks.hooks WHERE site_id = $1 AND id = $2"
 ALL_SECRETS = "SELECT site_id::text, hook_id::text, id::text, key_id, nonce, ciphertext FROM hooks.secrets FOR UPDATE"
 RESEAL = "UPDATE hooks.secrets SET key_id = $2, nonce = $3, ciphertext = $4 WHERE id = $1"
 
-# One row's lock orders all processes. A bucket that empties at a steady rate: full, it lets nothing in. Nobody waits for
-# the disk while holding that lock: after a crash of Postgres, some deliveries more are let in.
+# One row's lock orders all processes. A bucket that empties at a steady rate: full, it lets nothing in. Nobody waits
+# for the disk while holding that lock: after a crash of Postgres, some deliveries more are let in.
 METER = """
 INSERT INTO hooks.meters AS m (hook_id, empty_at)
 SELECT $1, clock_timestamp() + $2::interval FROM set_config('synchronous_commit', 'off', true)
