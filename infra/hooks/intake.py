@@ -7,20 +7,19 @@ every copy asks for the same run: the same trigger, of the same time. The agent'
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal
 
+from infra.hooks.conditions import Conditions
 from infra.hooks.payload import event_type_of, read_payload
 from infra.hooks.refusals import HookGoneError, OtherPayloadError, TooManyDeliveriesError
 from infra.hooks.signatures import Claims, key_of, verify
 from infra.hooks.store import Hook, HookStore
 from infra.secrets import Sealer
 from processors.triggers.module_events import TRIGGER_LIMIT_BYTES
-from schemas.agents import AgentConfig
 from schemas.commands import StartExecution
 from schemas.errors import AppendError, RecordTooLargeError, UnavailableError
-from schemas.ids import AgentId, CommandId, SiteId, timed_id
+from schemas.ids import CommandId, timed_id
 from schemas.message import Json
 from schemas.module_events import Trigger
 from streams.log import Draft, Log
@@ -30,22 +29,6 @@ from streams.topics import COMMANDS
 SEND_S = 5.0  # senders usually wait for 10 s or more; then they try again
 
 Status = Literal["accepted", "duplicate", "filtered"]
-
-# Whether a trigger is for an agent of that configuration: where an agent's `trigger_conditions` have their say. A
-# delivery for which it says no is taken, and starts nothing.
-TriggerFilter = Callable[[AgentConfig, Trigger], bool]
-ConfigReader = Callable[[SiteId, AgentId], Awaitable[AgentConfig | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What filters deliveries: `holds` is asked with the agent's configuration as the tables have it.
-
-    An agent that the tables don't know yet is not filtered: its own stream decides.
-    """
-
-    holds: TriggerFilter
-    config_of: ConfigReader
 
 
 class Intake:

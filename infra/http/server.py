@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from infra.hooks.intake import Conditions, Intake
+from infra.hooks.conditions import Conditions
+from infra.hooks.intake import Intake
 from infra.hooks.store import HookStore
 from infra.http.app import create_app
 from infra.http.health import checks_of, health_router
@@ -38,6 +39,8 @@ async def open_api(
     settings: Settings, log: Log, pool: Pool, *, conditions: Conditions | None = None
 ) -> AsyncIterator[FastAPI]:
     """Put the API together; what it does besides answering is done while the block runs.
+
+    Without `conditions`, no delivery is filtered.
 
     Raises:
         ConfigurationError: there are no keys to open secrets with.

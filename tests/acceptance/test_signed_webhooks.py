@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.hooks.conditions import configs_in
 from infra.hooks.signatures import Scheme, key_of, signed_headers
 from schemas.envelope import EventEnvelope
 from schemas.events import ExecutionStarted
@@ -194,6 +195,9 @@ async def test_a_hook_lives_as_its_owner_says(system: System) -> None:
     site_id, other_site = new_site(), new_site()
     async with system.working(), serving(system, "owners-api") as api:
         agent_id = await system.agent(site_id, config("owned", "webhook"))
+        config_of = configs_in(system.pool)
+        assert await config_of(site_id, agent_id) == config("owned", "webhook")
+        assert await config_of(other_site, agent_id) is None
         made = await _hooks(system, site_id, "create", "owned", "--name", "the [shop]")
         hook_id, url = made["id"], str(api.client.base_url)
 

@@ -25,7 +25,7 @@ from infra.hooks.signatures import (
     verify,
 )
 
-NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty_strings.json"
+NAUGHTY = Path(__file__).parents[4] / "shared" / "data" / "naughty_strings.json"
 
 # The example of the Standard Webhooks' reference libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
