@@ -64,6 +64,23 @@ class StartExecution(Command):
     trigger: Trigger
 
 
+class AdvanceSchedule(Command):
+    """A timer's word on one schedule: which time is due, and when it comes next; judged by the time of this record.
+
+    It holds for a stream that stands at `after_ms`, and brings it to `until_ms`. `due_ms` is to start a run, if any
+    is; `missed` times before it start none. The times come with the command, since a time zone's rules are no part of
+    the log. `next_due_ms` is None if the schedule never comes again. Times are in Unix ms.
+    """
+
+    wire = "ai.agent.advance_schedule"
+    schedule: str = Field(max_length=300)
+    after_ms: int
+    until_ms: int
+    due_ms: int | None = None
+    missed: int = Field(default=0, ge=0)
+    next_due_ms: int | None = None
+
+
 class CancelExecution(Command):
     """End a run at a person's wish."""
 
@@ -189,7 +206,9 @@ class ExpireApproval(Command):
     approval_id: ApprovalId
 
 
-AgentCommand = CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution
+AgentCommand = (
+    CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution | AdvanceSchedule
+)
 RunCommand = (
     CancelExecution
     | TimeOutExecution
@@ -214,6 +233,7 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         DeactivateAgent,
         DeleteAgent,
         StartExecution,
+        AdvanceSchedule,
         CancelExecution,
         TimeOutExecution,
         RecordContext,

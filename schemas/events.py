@@ -95,6 +95,20 @@ class TriggerSkipped(Event):
     message: str = ""
 
 
+class ScheduleAdvanced(Event):
+    """A schedule was followed up to `until_ms`; it comes next at `next_due_ms`, or never again.
+
+    At `due_ms` it was due: the next event says what came of it. `missed` times before that started no run.
+    """
+
+    wire = "ai.agent.schedule_advanced"
+    schedule: str
+    due_ms: int | None
+    missed: int
+    until_ms: int
+    next_due_ms: int | None
+
+
 class CatalogueRecorded(Event):
     """Tools and prices that runs of this stream refer to by sha256."""
 
@@ -407,6 +421,7 @@ EVENTS: dict[str, type[Event]] = {
         AgentActivated,
         AgentDeactivated,
         TriggerSkipped,
+        ScheduleAdvanced,
         CatalogueRecorded,
         ExecutionStarted,
         ContextAssembled,
