@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, StringConstraints, ValidationInfo, field_validator
 
 from schemas.conditions import compile_condition
-from schemas.message import Message
 from schemas.errors import ConditionError
+from schemas.message import Message
 from schemas.schedules import Schedule, check_zone, parse_schedule
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]

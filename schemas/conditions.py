@@ -66,7 +66,7 @@ class Facts:
             self._data = measure(list({id(value): value for value in self.values.values()}.values()))
         return self._data
 
-    def activation(self, env: "Any") -> Any:
+    def activation(self, env: Any) -> Any:
         """Return them as CEL reads them."""
         made = self._activations.get(id(env))
         if made is None:
@@ -86,24 +86,24 @@ class Expression:
 
     def value(self, facts: Facts | Mapping[str, object]) -> object:
         """Return what the expression comes to; None where it comes to nothing. It never raises."""
-        if not isinstance(facts, Facts):
-            facts = Facts(facts)
         try:
-            steps = self.cost.of(facts.data())
-            if steps > COST:
-                return self._failed(f"the data is too large for it: it could take {steps} steps")
-            result = self._program.eval(facts.activation(self._env))
-            if result.type() == cel.Type.ERROR:
-                return self._failed(str(result.value()))
-            plain: object = result.plain_value()
-        except Exception as error:  # noqa: BLE001 - whatever the library makes of the data, a condition is only not met
-            return self._failed(str(error))
-        return plain
+            return self._evaluate(facts if isinstance(facts, Facts) else Facts(facts))
+        except Exception as error:  # noqa: BLE001 - whatever the library makes of the data, it only comes to nothing
+            self.failures += 1
+            if self.failures == 1:
+                said = " ".join(str(error).split())[:200]
+                logger.warning("%s can't be evaluated and counts as not met: %s; said once", _short(self.text), said)
+            return None
 
-    def _failed(self, why: str) -> None:
-        self.failures += 1
-        if self.failures == 1:
-            logger.warning("%s can't be evaluated and counts as not met: %s; said once", _short(self.text), why[:200])
+    def _evaluate(self, facts: Facts) -> object:
+        steps = self.cost.of(facts.data())
+        if steps > COST:
+            raise ValueError(f"the data is too large for it: it could take {steps} steps")
+        result = self._program.eval(facts.activation(self._env))
+        if result.type() == cel.Type.ERROR:
+            raise ValueError(str(result.value()))
+        plain: object = result.plain_value()
+        return plain
 
 
 @dataclass(slots=True)
@@ -155,7 +155,9 @@ def compile_condition(text: str, variables: Variables = EVENT) -> Condition:
     expression = _compiled(text, tuple(variables.items()))
     kind = expression._program.return_type()
     if kind not in (cel.Type.BOOL, cel.Type.DYN):
-        raise ConditionError(f"{_short(text)} is a value ({_type_name(kind)}), not a condition: compare it, as in 'a > 1'")
+        raise ConditionError(
+            f"{_short(text)} is a value ({_type_name(kind)}), not a condition: compare it, as in 'a > 1'"
+        )
     return Condition(expression)
 
 
@@ -168,7 +170,9 @@ def compile_number(text: str, variables: Variables = EVENT) -> Expression:
     expression = _compiled(text, tuple(variables.items()))
     kind = expression._program.return_type()
     if kind not in (cel.Type.INT, cel.Type.UINT, cel.Type.DOUBLE, cel.Type.DYN):
-        raise ConditionError(f"{_short(text)} is no number but {_type_name(kind)}: write one such as 'data.amount' or '1'")
+        raise ConditionError(
+            f"{_short(text)} is no number but {_type_name(kind)}: write one such as 'data.amount' or '1'"
+        )
     return expression
 
 

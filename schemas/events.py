@@ -41,6 +41,7 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
+    version = 2  # 1: a configuration without time zone and missed runs
     id: AgentId
     name: str
     type: AgentType

@@ -165,9 +165,7 @@ def _calls(expr: bytes) -> Iterator[bytes]:
 
 def _is_written(expr: bytes) -> bool:
     """Whether it is a literal, or a list of them: then nothing longer is compared."""
-    return bool(_all(expr, 3)) or any(
-        all(_all(element, 3) for element in _all(listed, 1)) for listed in _all(expr, 7)
-    )
+    return bool(_all(expr, 3)) or any(all(_all(element, 3) for element in _all(listed, 1)) for listed in _all(expr, 7))
 
 
 def _is_number(expr: bytes) -> bool:

