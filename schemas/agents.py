@@ -8,8 +8,8 @@ from pydantic import AliasChoices, Field, StringConstraints, ValidationInfo, fie
 
 from schemas.conditions import compile_condition
 from schemas.errors import ConditionError
-from schemas.message import Message
-from schemas.schedules import Schedule, check_zone, parse_schedule
+from schemas.message import STORED, Message
+from schemas.schedules import check_zone, parse_schedule, schedule_key
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
@@ -88,12 +88,12 @@ class AgentConfig(Message):
 
     @field_validator("timezone")
     @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        return check_zone(zone)
+    def _known_zone(cls, zone: str, info: ValidationInfo) -> str:
+        return zone if info.context is STORED else check_zone(zone)
 
     @field_validator("triggers")
     @classmethod
-    def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_triggers(cls, triggers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for trigger in triggers:
             if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger):
                 continue
@@ -102,14 +102,15 @@ class AgentConfig(Message):
                     f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "
                     "'schedule:hourly', 'webhook' or 'manual'"
                 )
-            parse_schedule(trigger.removeprefix(_SCHEDULE))
+            if info.context is not STORED:
+                parse_schedule(trigger.removeprefix(_SCHEDULE))
         return triggers
 
     @field_validator("trigger_conditions")
     @classmethod
     def _checked_conditions(cls, conditions: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if "triggers" not in info.data:
-            return conditions  # what is wrong with those is said already
+        if info.context is STORED or "triggers" not in info.data:
+            return conditions  # or what is wrong with triggers is said already
         able = [t for t in info.data["triggers"] if t.startswith(_EVENT) or t == "webhook"]
         for trigger, text in conditions.items():
             if trigger not in able:
@@ -129,7 +130,7 @@ class AgentConfig(Message):
         return tuple(t.removeprefix(_EVENT) for t in self.triggers if t.startswith(_EVENT))
 
     @property
-    def schedules(self) -> dict[str, Schedule]:
-        """The schedules that wake this agent, by their keys."""
+    def schedule_keys(self) -> tuple[str, ...]:
+        """The schedules that wake this agent, by name and time zone, such as `daily_9am @ Europe/Berlin`."""
         texts = (t.removeprefix(_SCHEDULE) for t in self.triggers if t.startswith(_SCHEDULE))
-        return {schedule.key: schedule for schedule in (parse_schedule(text, self.timezone) for text in texts)}
+        return tuple(dict.fromkeys(schedule_key(text, self.timezone) for text in texts))

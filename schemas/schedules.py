@@ -96,14 +96,22 @@ def parse_schedule(text: str, zone: str = "UTC") -> Schedule:
     """
     if len(text) > SCHEDULE_CHARS:
         raise ValueError(f"a schedule may have {SCHEDULE_CHARS} characters, this one has {len(text)}")
-    spec, at, own = (part.strip() for part in text.rpartition("@"))
-    if not at:
-        spec, own = text.strip(), ""
-    elif not own:
+    spec, zone = _split(text, zone)
+    if not zone:
         raise ValueError(f"{text!r} names no time zone behind '@': write it like 'daily_9am @ Europe/Berlin'")
-    zone = check_zone(own or zone)
-    cron = check_cron(spec) if len(spec.split()) > 1 else _named(spec)
-    return Schedule(f"{' '.join(spec.split())} @ {zone}", cron, zone)
+    check_zone(zone)
+    cron = check_cron(spec) if " " in spec else _named(spec)
+    return Schedule(schedule_key(text, zone), cron, zone)
+
+
+def schedule_key(text: str, zone: str = "UTC") -> str:
+    """Return the name of a schedule, with its time zone; whether it is one is not asked."""
+    return " @ ".join(_split(text, zone))
+
+
+def _split(text: str, zone: str) -> tuple[str, str]:
+    spec, at, own = text.rpartition("@")
+    return " ".join((spec if at else text).split()), own.strip() if at else zone
 
 
 def check_cron(cron: str) -> str:

@@ -17,6 +17,7 @@ from infra.wiring import open_log, open_pool
 from projections.queries.agents import Agent, get_agent, list_agents
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, AgentCommand, DeactivateAgent, DeleteAgent
+from schemas.schedules import parse_schedule
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -129,7 +130,8 @@ def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None
 
 def _say_when(config: AgentConfig) -> None:
     now_ms = time.time_ns() // 1_000_000
-    for schedule in config.schedules.values():
+    for key in config.schedule_keys:
+        schedule = parse_schedule(key)
         due_ms = schedule.next_after(now_ms)
         if due_ms is not None:
             due = datetime.fromtimestamp(due_ms // 1000, ZoneInfo(schedule.zone))

@@ -32,7 +32,7 @@ def _is_allowed(agent: Agent, trigger: Trigger) -> bool:
     if trigger.type == "event":
         return any(matches(pattern, trigger.event_type or "") for pattern in config.event_patterns)
     if trigger.type == "schedule":
-        return bool(config.schedules)
+        return bool(config.schedule_keys)
     return trigger.type == "delegation" or trigger.type in config.triggers
 
 

@@ -31,6 +31,7 @@ from schemas.events import (
     TriggerSkipped,
 )
 from schemas.ids import execution_id_of
+from schemas.message import STORED
 from schemas.module_events import TRIGGER_KEPT_MS
 
 
@@ -74,7 +75,9 @@ def evolve(agent: Agent, event: Event, at_ms: int) -> None:
             agent.configs[version] = config
             agent.schedules = {}
         case AgentUpdated(changes=changes, agent_version=version):
-            agent.configs[version] = AgentConfig.model_validate(agent.config.model_dump(mode="json") | changes)
+            agent.configs[version] = AgentConfig.model_validate(
+                agent.config.model_dump(mode="json") | changes, context=STORED
+            )
             agent.version = version
             if agent.active:
                 _plan(agent, at_ms)
@@ -197,7 +200,7 @@ def advanced(command: AdvanceSchedule, due_ms: int | None, missed: int) -> Sched
 
 def _plan(agent: Agent, at_ms: int) -> None:
     """Follow the schedules in force: new ones from now on, others from where they were."""
-    agent.schedules = {key: agent.schedules.get(key) or Planned(at_ms) for key in agent.config.schedules}
+    agent.schedules = {key: agent.schedules.get(key) or Planned(at_ms) for key in agent.config.schedule_keys}
 
 
 def _count(agent: Agent, at_ms: int) -> None:

@@ -11,7 +11,7 @@ from processors.agents.state import Agent
 from schemas.agents import AgentConfig
 from schemas.commands import AdvanceSchedule
 from schemas.module_events import Trigger
-from schemas.schedules import Schedule
+from schemas.schedules import Schedule, parse_schedule
 from streams.rfc3339 import format_time
 
 GRACE_MS = 300_000  # later than this a time counts as missed where missed ones are skipped: a restart takes less
@@ -24,10 +24,13 @@ def follow(config: AgentConfig, key: str, after_ms: int, now_ms: int) -> Advance
 
     Of several times that are due by now, `missed_runs` says which start a run: `once` the last, `skip` the last if it
     is not long ago, `all` one after the other, at most the last `max_missed_runs` of them.
+
+    Raises:
+        ValueError: this machine can't follow it: it does not know its time zone.
     """
-    schedule = config.schedules.get(key)
-    if schedule is None:
+    if key not in config.schedule_keys:
         return None
+    schedule = parse_schedule(key)
     due, count, next_ms = _due(schedule, after_ms, now_ms, config.max_missed_runs if config.missed_runs == "all" else 1)
     if not due:
         return AdvanceSchedule(schedule=key, after_ms=after_ms, until_ms=after_ms, next_due_ms=next_ms)

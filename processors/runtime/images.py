@@ -20,7 +20,7 @@ from processors.executions.facts import furnish
 from processors.runtime.ledger import Ledger
 from processors.runtime.stream import Stream
 from schemas.errors import DecodeError
-from schemas.message import JsonObject
+from schemas.message import STORED, JsonObject
 from streams.chain import Head
 
 # Of what an image holds: raise it when a state's fields change, or what `evolve` makes of an event, or the form below.
@@ -77,7 +77,7 @@ def read_image(core: bytes, buckets: Mapping[str, bytes]) -> dict[bytes, Stream]
         lines = core.splitlines()
         for place, said in zip(lines[::2], lines[1::2], strict=True):
             around = orjson.loads(place)
-            stream = _adapter().validate_json(said)  # orjson would make floats of large integers
+            stream = _adapter().validate_json(said, context=STORED)  # orjson would make floats of large integers
             stream.head = Head(around["sequence"], bytes.fromhex(around["chain"]))
             for name in _LEDGERS:
                 setattr(stream.agent, name, _get_ledger(around["ledgers"][name], buckets))

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.agents import AgentConfig
+from schemas.message import STORED
 
 PLAIN: dict[str, Any] = {"slug": "sales", "name": "Sales", "agent_type": "specialist", "system_prompt": "Sell."}
 
@@ -145,4 +146,19 @@ def test_what_is_out_of_bounds_is_named(field: str, value: Any) -> None:
 
 def test_patterns_and_schedules_are_told_apart() -> None:
     agent = AgentConfig.model_validate(PLAIN | {"triggers": ["event:a.*", "schedule:hourly", "manual", "event:b"]})
-    assert (agent.event_patterns, list(agent.schedules)) == (("a.*", "b"), ["hourly @ UTC"])
+    assert (agent.event_patterns, agent.schedule_keys) == (("a.*", "b"), ("hourly @ UTC",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"timezone": "Atlantis/Capital"},
+        {"triggers": ["schedule:every_blue_moon"]},
+        {"triggers": ["event:a"], "trigger_conditions": {"event:a": "of_an_older_release(data)"}},
+    ],
+)
+def test_what_stands_in_the_log_is_read_though_it_would_be_refused_today(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        AgentConfig.model_validate(PLAIN | changes)
+    agent = AgentConfig.model_validate(PLAIN | changes, context=STORED)
+    assert all(" @ " in key for key in agent.schedule_keys)
