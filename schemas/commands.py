@@ -15,6 +15,7 @@ from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import Json, Message
 from schemas.module_events import Trigger
 
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999: no calendar goes further
 ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
 
 
@@ -77,8 +78,8 @@ class AdvanceSchedule(Command):
     after_ms: int
     until_ms: int
     due_ms: int | None = None
-    missed: int = Field(default=0, ge=0)
-    next_due_ms: int | None = None
+    missed: int = Field(default=0, ge=0, le=1_000_000_000)
+    next_due_ms: int | None = Field(default=None, le=LATEST_MS)
 
 
 class CancelExecution(Command):
