@@ -174,6 +174,7 @@ async def test_a_schedule_says_when_it_was_due_and_when_it_comes_next(pool: Pool
     begun = datetime.fromtimestamp(stream.at_ms / 1000, UTC)
     [(name, last, following, *counts)] = await rows(pool, select)
     assert (name, last, counts) == ("hourly @ UTC", None, [0, 0])
+    assert isinstance(following, datetime)
     assert timedelta(minutes=59) < following - begun <= timedelta(hours=1)
     fresh = Stream(slug="b").created().scheduled(None, 1).scheduled(4, missed=2).scheduled(None, missed=1)
     await project(pool, journal, fresh)
