@@ -8,6 +8,7 @@ from processors.executions.state import Run
 from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price
+from schemas.delegation import DELEGATE
 
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
 
@@ -22,5 +23,6 @@ class CatalogueContext:
 
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
-        tools = self._registry.visible(config.allowed_tools, config.denied_tools, self._modules)
+        allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
+        tools = self._registry.visible(allowed, config.denied_tools, self._modules)
         return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))

@@ -13,7 +13,7 @@ import orjson
 from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
-from projections.facts import Fact, as_json, clean_text
+from projections.facts import Fact, as_json, clean_text, uuid_text
 from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
@@ -136,6 +136,10 @@ def _execution_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     run.trigger_subject, run.trigger_depth = trigger["subject"], trigger["depth"]
     run.trigger_data = as_json(trigger["data"])
     run.limits = as_json(data["limits"])
+    if (delegator := trigger.get("delegator")) is not None:
+        run.parent_agent_id = uuid_text(delegator["agent_id"])
+        run.parent_execution_id = uuid_text(delegator["execution_id"])
+        run.parent_call_id = uuid_text(delegator["call_id"])
     stats = batch.stats_of(fact)
     stats.total_runs += 1
     stats.last_run_at = fact.at
@@ -335,6 +339,19 @@ def _approval_expired(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     batch.approval(fact, "expired").resolved_at = fact.at
 
 
+# --- delegation -----------------------------------------------------------------------------------------------------
+
+
+def _delegation_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """The tree of runs follows from how the other run started; this is the streams' own affair."""
+
+
+def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = batch.run(fact)
+    run.delegated_runs += data["outcome"]["runs"]
+    run.delegated_cost_micros += data["outcome"]["cost_micros"]
+
+
 HANDLERS: dict[bytes, Handler] = {
     event.wire.encode(): handler
     for event, handler in (
@@ -365,6 +382,9 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.ApprovalRequested, _approval_requested),
         (ev.ApprovalResolved, _approval_resolved),
         (ev.ApprovalExpired, _approval_expired),
+        (ev.DelegationStarted, _delegation_told),
+        (ev.DelegationFinished, _delegation_finished),
+        (ev.DelegationReported, _delegation_told),
         (ev.CommandRejected, _command_rejected),
     )
 }

@@ -86,6 +86,9 @@ class AgentConfig(Message):
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
 
+    managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
+    max_delegations_per_run: int = Field(default=8, ge=1, le=100)
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, zone: str, info: ValidationInfo) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.chat import FinishReason, ToolCall, Usage
+from schemas.delegation import Outcome
 from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import Json, Message
 from schemas.module_events import Trigger
@@ -80,6 +81,21 @@ class AdvanceSchedule(Command):
     due_ms: int | None = None
     missed: int = Field(default=0, ge=0, le=1_000_000_000)
     next_due_ms: int | None = Field(default=None, le=LATEST_MS)
+
+
+class CancelDelegation(Command):
+    """Undo the start that `trigger` asked for: the run that delegated has ended. It holds also if it comes first."""
+
+    wire = "ai.delegation.cancel"
+    trigger: Trigger
+    reason: str = Field(default="", max_length=ERROR_CHARS)
+
+
+class ReportDelegation(Command):
+    """An owner's word that a run's end was told to the run that it worked for."""
+
+    wire = "ai.delegation.report"
+    execution_id: ExecutionId
 
 
 class CancelExecution(Command):
@@ -157,7 +173,7 @@ class StartTool(Command):
 
 
 class RecordToolResult(Command):
-    """What a tool answered. `error` is set exactly where it failed."""
+    """What a tool answered. `error` is set exactly where it failed; `delegated` where another agent's run answered."""
 
     wire = "ai.tool.record_result"
     execution_id: ExecutionId
@@ -167,6 +183,7 @@ class RecordToolResult(Command):
     full_bytes: int | None = None  # the output's length, where it was cut
     full_sha256: str | None = None
     duration_ms: int = Field(default=0, ge=0)
+    delegated: Outcome | None = None
 
 
 class DoubtTool(Command):
@@ -208,10 +225,18 @@ class ExpireApproval(Command):
 
 
 AgentCommand = (
-    CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution | AdvanceSchedule
+    CreateAgent
+    | UpdateAgent
+    | ActivateAgent
+    | DeactivateAgent
+    | DeleteAgent
+    | StartExecution
+    | AdvanceSchedule
+    | CancelDelegation
 )
 RunCommand = (
     CancelExecution
+    | ReportDelegation
     | TimeOutExecution
     | RecordContext
     | RecordThought
@@ -235,6 +260,8 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         DeleteAgent,
         StartExecution,
         AdvanceSchedule,
+        CancelDelegation,
+        ReportDelegation,
         CancelExecution,
         TimeOutExecution,
         RecordContext,

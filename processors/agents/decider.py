@@ -9,6 +9,7 @@ from schemas.commands import (
     ActivateAgent,
     AdvanceSchedule,
     AgentCommand,
+    CancelDelegation,
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
@@ -32,7 +33,7 @@ from schemas.events import (
 )
 from schemas.ids import execution_id_of
 from schemas.message import STORED
-from schemas.module_events import TRIGGER_KEPT_MS
+from schemas.module_events import TRIGGER_KEPT_MS, Trigger
 
 
 def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> list[Event]:
@@ -54,6 +55,8 @@ def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> l
             if not agent.active:
                 return [rejected(command, "nothing_to_do", "the agent is not active")]
             return [AgentDeactivated(id=agent.id, name=agent.config.name)]
+        case CancelDelegation():
+            return []  # a run's affair: the stream decides it
         case DeleteAgent():
             return [AgentDeleted(id=agent.id, name=agent.config.name)]
 
@@ -108,9 +111,8 @@ def rejected(command: object, reason: str, message: str, execution_id: str | Non
     return CommandRejected(command=wire, reason=reason, message=message, execution_id=execution_id)
 
 
-def skipped(command: StartExecution, reason: SkipReason, message: str) -> TriggerSkipped:
+def skipped(trigger: Trigger, reason: SkipReason, message: str) -> TriggerSkipped:
     """Return the event of a trigger that starts no run."""
-    trigger = command.trigger
     return TriggerSkipped(
         trigger_type=trigger.type,
         trigger_source=trigger.source,
@@ -119,6 +121,7 @@ def skipped(command: StartExecution, reason: SkipReason, message: str) -> Trigge
         event_type=trigger.event_type,
         reason=reason,
         message=message,
+        delegator=trigger.delegator,
     )
 
 
@@ -159,7 +162,7 @@ def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) ->
         return []
     refusal = refuse(agent, trigger, live_runs, at_ms)
     if refusal is not None:
-        return [skipped(command, *refusal)]
+        return [skipped(trigger, *refusal)]
     config = agent.config
     return [
         ExecutionStarted(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.agents.state import Agent
+from processors.executions import delegation
 from processors.executions.context import ContextPort
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
@@ -23,25 +24,32 @@ from processors.runtime.awaiting import (
     CallModel,
     CallTool,
     CallToolOnce,
+    CancelChild,
     Effect,
+    StartChild,
+    TellDelegator,
     Timer,
 )
 from processors.tools.port import ToolPort, ToolRequest
 from schemas.commands import (
     ERROR_CHARS,
+    AnyCommand,
+    CancelDelegation,
     DoubtTool,
     ExpireApproval,
     RecordContext,
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     RunCommand,
+    StartExecution,
     StartTool,
     TimeOutExecution,
 )
 from schemas.envelope import EVENT_LIMIT_BYTES
 from schemas.errors import AppendError, DramacError, ModelError, UnavailableError
-from schemas.ids import CallId, CommandId, ExecutionId, random_id
+from schemas.ids import AgentId, CallId, CommandId, ExecutionId, random_id
 from streams.log import Draft, Log
 from streams.records import Asked, encode_command
 from streams.topics import COMMANDS
@@ -175,6 +183,15 @@ class Effects:
                 return self._start_once(run, effect)
             case Timer():
                 return self._arm(run, effect)
+            case StartChild(call_id=call_id):
+                start = StartExecution(trigger=delegation.trigger_of(run, run.calls[call_id]))
+                return self._task(self._tell_child(run, call_id, start))
+            case CancelChild(call_id=call_id):
+                said = f"the run {run.id} that delegated it has ended: {run.status}"
+                trigger = delegation.trigger_of(run, run.calls[call_id])
+                return self._task(self._tell_child(run, call_id, CancelDelegation(trigger=trigger, reason=said)))
+            case TellDelegator():
+                return self._task(self._tell_delegator(run))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
@@ -293,6 +310,30 @@ class Effects:
             doubt = DoubtTool(execution_id=run.id, call_id=effect.call_id, runner=effect.runner)
             return self._task(self._tell(run, doubt))
         return self._task(self._call_once_when_held(run, self._tool_request(run, effect.call_id)))
+
+    # --- delegation -------------------------------------------------------------------------------------------------
+
+    async def _tell_child(self, run: Run, call_id: CallId, command: StartExecution | CancelDelegation) -> None:
+        child = run.calls[call_id].child
+        if child is None:
+            raise DramacError(f"the call {call_id!r} is for no agent")
+        await self._until_held()
+        await self._tell_other(run, child, command)
+
+    async def _tell_delegator(self, run: Run) -> None:
+        """Tell the run that waits for this one, and then the log that it was told."""
+        delegator = run.trigger.delegator
+        if delegator is None:
+            raise DramacError(f"the run {run.id!r} works for no other")
+        await self._until_held()
+        await self._tell_other(run, delegator.agent_id, delegation.result_for_delegator(run, delegator))
+        await self._tell(run, ReportDelegation(execution_id=run.id))
+
+    async def _tell_other(self, run: Run, agent_id: AgentId, command: AnyCommand) -> None:
+        """Send a command to another agent's stream, wherever it lies."""
+        actor = f"agent:{run.agent_id}"
+        asked = Asked(CommandId(random_id()), run.site_id, agent_id, actor, run.correlation_id, command)
+        await send_until_acknowledged(self._process.log, encode_command(asked))
 
     # --- timers -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from processors.runtime.effects import Effects, Process
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
 from processors.runtime.schedules import Schedules, may_change_schedules
-from processors.runtime.stream import Stream
+from processors.runtime.stream import Stream, run_of
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.ids import ExecutionId
@@ -304,7 +304,7 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            run_ids = dict.fromkeys(getattr(event, "execution_id", None) for event in decision.events)
+            run_ids = dict.fromkeys(run_of(event) for event in decision.events)
             for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
             if may_change_schedules(decision.events):
@@ -388,7 +388,7 @@ class Partition:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
             event = decode_event(record).event
-            run_id: ExecutionId | None = getattr(event, "execution_id", None)
+            run_id = run_of(event)
             if run_id is not None:
                 self._touch(record.key, self.streams[record.key], run_id, batch)
             if may_change_schedules((event,)):

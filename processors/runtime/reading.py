@@ -6,7 +6,7 @@ The owner's loop and every replay go by these two functions alone, so they can't
 from collections.abc import MutableMapping
 
 from processors.runtime.stream import Stream, evolve
-from schemas.commands import CreateAgent
+from schemas.commands import AnyCommand, CancelDelegation, CreateAgent, StartExecution
 from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_agent_id
@@ -37,12 +37,19 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
         return None  # before it is decoded: a restart may pass by very many
     envelope = read_command(record)
     if stream is None:
-        if not isinstance(envelope.command, CreateAgent):
+        if not _may_be_first(envelope.command):
             raise DecodeError(f"there is no agent {envelope.agent_id!r}")
         stream = streams[key] = Stream.empty(envelope.agent_id, envelope.site_id)
     if stream.agent.site_id != envelope.site_id:
         raise DecodeError(f"the agent {envelope.agent_id!r} is not one of the site {envelope.site_id!r}")
     return stream, envelope
+
+
+def _may_be_first(command: AnyCommand) -> bool:
+    """Whether a stream may begin with this: a run that delegates waits for an answer, also from an unknown agent."""
+    if isinstance(command, StartExecution | CancelDelegation):
+        return command.trigger.delegator is not None
+    return isinstance(command, CreateAgent)
 
 
 def fold(streams: Streams, record: Record) -> bool:

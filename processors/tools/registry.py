@@ -2,13 +2,18 @@
 
 from collections.abc import Collection, Iterable
 
-from processors.tools.builtin import communication, crm, tasks
+from processors.tools.builtin import communication, crm, delegation, tasks
 from processors.tools.globs import permits
 from processors.tools.validation import validator_for
 from schemas.catalogue import ToolDefinition
 from schemas.errors import ConfigurationError, NotFoundError
 
-BUILTIN: tuple[ToolDefinition, ...] = (*crm.TOOLS, *communication.TOOLS, *tasks.TOOLS)
+BUILTIN: tuple[ToolDefinition, ...] = (
+    *crm.TOOLS,
+    *communication.TOOLS,
+    *tasks.TOOLS,
+    *delegation.TOOLS,
+)
 
 
 class Registry:

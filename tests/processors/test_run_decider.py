@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "9a6af58c58f29ccfc1453d562957c79dd5a4424b1541c97050c3c2e8ed8fc7cc",
+        "53dcb1b12cb1a1878ce726ab2f884516a258f52d972d39df8a637987afe57cc4",
     )
 
 

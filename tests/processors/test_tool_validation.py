@@ -18,6 +18,7 @@ GOOD: dict[str, JsonObject] = {
     "crm_add_note": {"contact_id": CONTACT_ID, "content": "called", "type": "call"},
     "email_send": {"to": ["maya@example.com"], "subject": "Hello", "body": "…", "template_id": "t1"},
     "email_draft": {"to": ["maya@example.com"], "subject": "Hello", "body": "…"},
+    "delegate": {"agent": "sales", "task": "Call.", "context": {"id": 1}},
     "task_create": {"title": "Call", "due_date": "2026-03-01T09:00:00Z", "priority": "high"},
 }
 
@@ -139,7 +140,7 @@ def test_a_denied_tool_is_not_seen() -> None:
 
 
 def test_a_tool_of_a_module_that_the_site_lacks_is_not_seen() -> None:
-    assert names("*", modules=()) == ["email_draft", "task_create"]
+    assert names("*", modules=()) == ["delegate", "email_draft", "task_create"]
 
 
 def test_the_order_of_registration_does_not_show() -> None:
