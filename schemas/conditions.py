@@ -54,7 +54,7 @@ class Facts:
         """Hold `values`, by the names that the conditions' variables have; nothing is looked at yet."""
         self.values = values
         self._data: Data | None = None
-        self._activations: dict[int, Any] = {}
+        self._activations: dict[Any, Any] = {}
 
     def data(self) -> Data:
         """Return how large they are.
@@ -68,9 +68,9 @@ class Facts:
 
     def activation(self, env: Any) -> Any:
         """Return them as CEL reads them."""
-        made = self._activations.get(id(env))
+        made = self._activations.get(env)
         if made is None:
-            made = self._activations[id(env)] = env.Activation(dict(self.values))
+            made = self._activations[env] = env.Activation(dict(self.values))
         return made
 
 

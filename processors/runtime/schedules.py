@@ -101,7 +101,10 @@ class Schedules:
     async def _ask(self, agent: Agent, effect: FollowSchedule) -> None:
         try:
             command = follow(agent.config, effect.key, effect.after_ms, self._process.now_ms())
-        except Exception:  # such as a time zone that this machine does not know
+        except ValueError as error:  # it was saved on a machine that knew its time zone
+            logger.warning("the schedule %r can't be followed: %s", effect.key, error, extra={"agent_id": agent.id})
+            return
+        except Exception:
             logger.exception("the schedule %r can't be followed", effect.key, extra={"agent_id": agent.id})
             return
         if command is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from processors.triggers.conditions import facts_of, patterns_of
-from processors.triggers.matching import Candidate, Index, Pattern
+from processors.triggers.matching import Candidate, Index
 from schemas.events import AgentActivated, AgentCreated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
 from schemas.module_events import Trigger
@@ -31,14 +31,6 @@ class Listener:
     allow_self_trigger: bool = False
     ever_active: bool = False
     activated_ms: int = 0
-    patterns: tuple[Pattern, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.read()
-
-    def read(self) -> None:
-        """Read the triggers and their conditions anew."""
-        self.patterns = patterns_of(self.triggers, self.conditions)
 
 
 @dataclass(slots=True)
@@ -61,7 +53,8 @@ class Directory:
         index = self._indexes.get(site_id)
         if index is None:
             listeners = self.listeners.get(site_id, {}).values()
-            index = Index.of({listener.agent_id: listener.patterns for listener in listeners if listener.ever_active})
+            active = [listener for listener in listeners if listener.ever_active]
+            index = Index.of({each.agent_id: patterns_of(each.triggers, each.conditions) for each in active})
             if listeners:  # anybody may name any site
                 self._indexes[site_id] = index
         return index.candidates(event_type)
@@ -104,7 +97,6 @@ class Directory:
                     listener.triggers = tuple(changes.get("triggers", listener.triggers))
                     listener.conditions = changes.get("trigger_conditions", listener.conditions)
                     listener.allow_self_trigger = changes.get("allow_self_trigger", listener.allow_self_trigger)
-                    listener.read()
             case AgentActivated():
                 if (listener := site.get(envelope.agent_id)) is not None:
                     listener.ever_active, listener.activated_ms = True, envelope.at_ms

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from processors.agents.schedules import COUNTED, GRACE_MS, follow
 from processors.runtime.schedules import FollowSchedule, awaiting_of
+from schemas.agents import AgentConfig
 from schemas.commands import AdvanceSchedule
 from schemas.events import ExecutionStarted, ScheduleAdvanced, TriggerSkipped
+from schemas.message import STORED
 from schemas.schedules import parse_schedule
 from tests.processors.asks import activate, create, deactivate, delete, update
 from tests.processors.fakes import Clock, Owner, history, new_log, process, tell, until
@@ -268,3 +270,15 @@ async def test_two_owners_and_restarts_start_each_time_once() -> None:
     runs = [run.trigger.time_ms for run in history(log).all(ExecutionStarted)]
     assert runs == [NEXT_HOUR_MS, NEXT_HOUR_MS + HOUR_MS, NEXT_HOUR_MS + 2 * HOUR_MS]
     assert datetime.fromtimestamp(runs[0] / 1000, UTC).minute == 0
+
+
+async def test_a_time_zone_that_a_machine_does_not_know_stops_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """The agent was saved where it was known; another schedule of the same agent is followed."""
+    log = await new_log()
+    told = config(triggers=("schedule:hourly @ Europe/Berlin", "schedule:hourly")).model_dump(mode="json")
+    told["triggers"][0] = "schedule:hourly @ Atlantis/Capital"
+    async with Owner(process(log), log):
+        await tell(log, create(AgentConfig.model_validate(told, context=STORED)), activate())
+        await until(lambda: "agent.schedule_advanced" in history(log).lines)
+        await until(lambda: "there is no time zone 'Atlantis/Capital'" in caplog.text)
+        assert [advanced.schedule for advanced in history(log).all(ScheduleAdvanced)] == [HOURLY]
