@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,6 +23,7 @@ from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from processors.tools.registry import BUILTIN, Registry
+from processors.triggers.agent_events import AgentEventRouter
 from processors.triggers.router import Router
 from projections.migrate import migrate
 from projections.projector import Projector
@@ -131,9 +132,13 @@ async def open_house(
             pool,
             sandbox,
             Worker(process) if "decider" in wanted else None,
-            [Router(log, topic, now_ms) for topic in settings.module_topics] if "router" in wanted else [],
+            _routers(log, settings, now_ms) if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
         )
+
+
+def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:
+    return [*(Router(log, topic, now_ms) for topic in settings.module_topics), AgentEventRouter(log, now_ms)]
 
 
 def shipped(folder: str) -> list[Path]:

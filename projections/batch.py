@@ -10,6 +10,7 @@ from projections.approvals import APPROVALS, ApprovalDelta
 from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
 from projections.facts import Fact, uuid_text
+from projections.schedules import SCHEDULES, ScheduleDelta
 from projections.steps import STEPS, StepRow
 from projections.stream_heads import STREAM_HEADS, HeadRow
 from projections.tool_calls import TOOL_CALLS, CallDelta
@@ -32,6 +33,7 @@ class Batch:
         self.model_usage: dict[tuple[str, date, str, str, str, str, str], ModelUsageDelta] = {}
         self.activity: list[ActivityRow] = []
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
+        self.schedules: dict[tuple[str, str, str], ScheduleDelta] = {}
         self.heads: list[HeadRow] = []
 
     def run(self, fact: Fact) -> RunDelta:
@@ -153,5 +155,6 @@ class Batch:
             (STATS, self.stats.values()),
             (USAGE, self.usage.values()),
             (MODEL_USAGE, self.model_usage.values()),
+            (SCHEDULES, self.schedules.values()),
             (STREAM_HEADS, self.heads),
         )

@@ -13,7 +13,8 @@ import orjson
 from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
-from projections.facts import Fact, as_json, uuid_text
+from projections.facts import Fact, as_json, clean_text, uuid_text
+from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
@@ -70,6 +71,22 @@ def _agent_deactivated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
 
 def _trigger_skipped(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _note(batch, fact, "trigger_skipped", data["reason"], data["message"])
+
+
+def _schedule_advanced(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    key = (fact.site_id, fact.agent_id, clean_text(data["schedule"]))
+    until, next_due_ms, due_ms = _time(data["until_ms"]), data["next_due_ms"], data["due_ms"]
+    delta = batch.schedules.setdefault(key, ScheduleDelta(*key, until, fact.at))
+    delta.followed_until, delta.updated_at = until, fact.at
+    delta.next_due_at = None if next_due_ms is None else _time(next_due_ms)
+    delta.missed_count += data["missed"]
+    if due_ms is not None:
+        delta.last_due_at = _time(due_ms)
+        delta.due_count += 1
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _command_rejected(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -344,6 +361,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.AgentActivated, _agent_activated),
         (ev.AgentDeactivated, _agent_deactivated),
         (ev.TriggerSkipped, _trigger_skipped),
+        (ev.ScheduleAdvanced, _schedule_advanced),
         (ev.CatalogueRecorded, _catalogue_recorded),
         (ev.ExecutionStarted, _execution_started),
         (ev.ContextAssembled, _context_assembled),

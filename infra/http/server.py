@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from infra.hooks.conditions import Conditions
+from infra.hooks.conditions import Conditions, configs_in
 from infra.hooks.intake import Intake
 from infra.hooks.store import HookStore
 from infra.http.app import create_app
@@ -17,6 +17,7 @@ from infra.http.health import checks_of, health_router
 from infra.http.hooks import hooks_router
 from infra.secrets import sealer_of
 from infra.settings import Settings
+from processors.triggers.conditions import admits
 from projections.db import Pool
 from schemas.errors import ConfigurationError
 from streams.log import Log
@@ -40,14 +41,14 @@ async def open_api(
 ) -> AsyncIterator[FastAPI]:
     """Put the API together; what it does besides answering is done while the block runs.
 
-    Without `conditions`, no delivery is filtered.
+    Deliveries are filtered by their agents' conditions, unless other `conditions` are given.
 
     Raises:
         ConfigurationError: there are no keys to open secrets with.
         UnavailableError: Postgres does not answer.
     """
     store = HookStore(pool)
-    intake = Intake(store, sealer_of(settings), log, conditions=conditions)
+    intake = Intake(store, sealer_of(settings), log, conditions=conditions or Conditions(admits, configs_in(pool)))
     await store.open()
     chores = asyncio.create_task(store.run())
     try:

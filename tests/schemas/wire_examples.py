@@ -9,6 +9,7 @@ from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AnyCommand,
     CancelDelegation,
     CancelExecution,
@@ -57,6 +58,7 @@ from schemas.events import (
     RunEvent,
     RunLimits,
     RunTotals,
+    ScheduleAdvanced,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -153,6 +155,9 @@ def command_examples() -> dict[str, Example]:
         DeactivateAgent(),
         DeleteAgent(),
         StartExecution(trigger=TRIGGER),
+        AdvanceSchedule(
+            schedule="hourly @ UTC", after_ms=AT_MS - 9, until_ms=AT_MS, due_ms=AT_MS, missed=1, next_due_ms=AT_MS + 9
+        ),
         CancelDelegation(trigger=TRIGGER, reason="enough"),
         ReportDelegation(execution_id=RUN),
         CancelExecution(execution_id=RUN, reason="enough"),
@@ -213,6 +218,9 @@ def _events() -> Sequence[Event]:
         AgentDeleted(id=AGENT, name="Sales"),
         AgentActivated(id=AGENT, name="Sales"),
         AgentDeactivated(id=AGENT, name="Sales"),
+        ScheduleAdvanced(
+            schedule="hourly @ UTC", due_ms=AT_MS, missed=1, until_ms=AT_MS, next_due_ms=AT_MS + 3_600_000
+        ),
         TriggerSkipped(
             trigger_type="event",
             trigger_source="/crm",
