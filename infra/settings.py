@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     partitions: int = Field(default=32, ge=1, le=1024, description="of topics that are created on a given Kafka")
     replication_factor: int = Field(default=3, ge=1, le=10)
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
+    report_templates: Path | None = Field(
+        default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
+    )
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

@@ -10,6 +10,7 @@ from projections.approvals import APPROVALS, ApprovalDelta
 from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
 from projections.facts import Fact, uuid_text
+from projections.reports import REPORTS, ReportRow
 from projections.steps import STEPS, StepRow
 from projections.stream_heads import STREAM_HEADS, HeadRow
 from projections.tool_calls import TOOL_CALLS, CallDelta
@@ -32,6 +33,7 @@ class Batch:
         self.model_usage: dict[tuple[str, date, str, str, str, str, str], ModelUsageDelta] = {}
         self.activity: list[ActivityRow] = []
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
+        self.reports: dict[Key, ReportRow] = {}
         self.heads: list[HeadRow] = []
 
     def run(self, fact: Fact) -> RunDelta:
@@ -150,6 +152,7 @@ class Batch:
             (STEPS, self.steps),
             (TOOL_CALLS, self.calls.values()),
             (APPROVALS, self.approvals.values()),
+            (REPORTS, self.reports.values()),
             (STATS, self.stats.values()),
             (USAGE, self.usage.values()),
             (MODEL_USAGE, self.model_usage.values()),
