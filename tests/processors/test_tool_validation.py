@@ -19,6 +19,18 @@ GOOD: dict[str, JsonObject] = {
     "email_send": {"to": ["maya@example.com"], "subject": "Hello", "body": "…", "template_id": "t1"},
     "email_draft": {"to": ["maya@example.com"], "subject": "Hello", "body": "…"},
     "task_create": {"title": "Call", "due_date": "2026-03-01T09:00:00Z", "priority": "high"},
+    "data_query": {
+        "entity_type": "contacts",
+        "filters": {"status": "lead", "created_at": {"from": "2026-03-01T00:00:00Z"}, "company": {"in": ["a", "b"]}},
+        "limit": 10,
+        "order_by": "-created_at",
+    },
+    "data_aggregate": {
+        "entity_type": "runs",
+        "metric": "sum:tokens_total",
+        "group_by": "week",
+        "date_range": {"from": "2026-03-01", "to": "2026-03-31"},
+    },
 }
 
 
@@ -139,7 +151,7 @@ def test_a_denied_tool_is_not_seen() -> None:
 
 
 def test_a_tool_of_a_module_that_the_site_lacks_is_not_seen() -> None:
-    assert names("*", modules=()) == ["email_draft", "task_create"]
+    assert names("*", modules=()) == ["data_aggregate", "data_query", "email_draft", "task_create"]
 
 
 def test_the_order_of_registration_does_not_show() -> None:
