@@ -38,7 +38,9 @@ NOTE = """
 INSERT INTO sandbox.notes (site_id, id, contact_id, type, content, created_by, created_at)
 VALUES ($1, $2, $3, 'note', 'x', 'test', $4)
 """
-TASK = "INSERT INTO sandbox.tasks (site_id, id, title, priority, created_by, created_at) VALUES ($1, $2, 't', 'low', 'u', $3)"
+TASK = """
+INSERT INTO sandbox.tasks (site_id, id, title, priority, created_by, created_at) VALUES ($1, $2, 't', 'low', 'u', $3)
+"""
 EMAIL = """
 INSERT INTO sandbox.emails (site_id, id, status, recipients, subject, body, created_by, created_at)
 VALUES ($1, $2, $3, '{a@example.com}', 's', 'b', 'u', $4)

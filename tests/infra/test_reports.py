@@ -38,6 +38,7 @@ from tests.infra.report_places import (
 SITE = SiteId(random_id())
 OTHER_SITE = SiteId(random_id())
 WEEK = ("2026-01-19", "2026-01-25")
+WEEKLY: JsonObject = {"template": "weekly_performance", "narrative": NARRATIVE["weekly_performance"]}
 
 # Said in another way than the sources say it: by text of days.
 COUNTED = {
@@ -94,14 +95,8 @@ async def test_the_numbers_of_a_week_are_those_of_independent_sql(pool: Pool, do
         assert [int(cells[0]), int(cells[1])] == [now, before], what
         assert now > 0
         assert cells[2] == f"{100 * (now - before) / before:+.1f} %".replace("+0.0", "0.0"), what
-    assert (
-        rows_of(report["markdown"], "Model")
-        == {
-            "openai gpt-4o": ["35", "8.64 USD"],
-        }
-        | {}
-    )  # the rows of two currencies have one name: both lines are there
-    assert "| openai gpt-4o | 35 | 8.64 EUR |" in report["markdown"]
+    for currency in ("EUR", "USD"):  # never added up
+        assert f"| openai gpt-4o | 35 | 8.64 {currency} |" in report["markdown"]
     assert "5,110 tokens were used" in report["markdown"]  # 7 days of 730
 
 
@@ -135,7 +130,10 @@ async def test_a_day_that_stands_out_is_found(pool: Pool, door: DataGateway) -> 
     report = await make(door, site, "anomaly_detection")
     rows = rows_of(report["markdown"], "What")
     assert list(rows) == ["New tasks"]
-    assert rows["New tasks"][:2] == ["2026-01-14", str(await counted(pool, "New tasks", *["2026-01-14"] * 2, site))]
+    assert rows["New tasks"][:2] == [
+        "2026-01-14",
+        str(await counted(pool, "New tasks", "2026-01-14", "2026-01-14", site)),
+    ]
 
 
 async def test_a_site_without_data_gets_a_report_of_zeros(door: DataGateway) -> None:
@@ -169,7 +167,7 @@ def test_every_metric_has_its_statement_and_every_one_is_bound_to_a_site() -> No
 async def test_a_repeated_call_gives_the_same_report_whatever_the_data_say_by_then(pool: Pool) -> None:
     site, call_id = SiteId(random_id()), random_id()
     await give_a_past(pool, site, days=9)
-    given = {"template": "weekly_performance", "narrative": NARRATIVE["weekly_performance"]}
+    given = dict(WEEKLY)
     first = await use(gateway(pool), request(site, "generate_report", call_id, **given))
     assert first["report_id"] == call_id
     await pool.execute("DELETE FROM sandbox.tasks WHERE site_id = $1", site)
@@ -183,7 +181,7 @@ async def test_a_repeated_call_gives_the_same_report_whatever_the_data_say_by_th
 
 async def test_calls_at_the_same_time_get_one_report(pool: Pool) -> None:
     site, call_id = SiteId(random_id()), random_id()
-    given = {"template": "weekly_performance", "narrative": NARRATIVE["weekly_performance"]}
+    given = dict(WEEKLY)
     # Each door has a clock of its own, so that each would say another moment.
     doors = [gateway(pool, NOW.replace(second=n)) for n in range(6)]
     made = await asyncio.gather(*(use(one, request(site, "generate_report", call_id, **given)) for one in doors))
@@ -192,7 +190,7 @@ async def test_calls_at_the_same_time_get_one_report(pool: Pool) -> None:
 
 
 async def test_the_same_key_of_two_sites_are_two_reports(pool: Pool, door: DataGateway) -> None:
-    call_id, given = random_id(), {"template": "weekly_performance", "narrative": NARRATIVE["weekly_performance"]}
+    call_id, given = random_id(), dict(WEEKLY)
     ours = await use(door, request(SITE, "generate_report", call_id, **given))
     theirs = await use(door, request(OTHER_SITE, "generate_report", call_id, **given))
     assert ours["sha256"] != theirs["sha256"]

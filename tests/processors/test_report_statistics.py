@@ -21,7 +21,7 @@ counts = st.lists(st.integers(0, 100_000), min_size=5, max_size=40)
 days = st.dates(date(2000, 1, 1), date(2100, 1, 1))
 
 
-# --- against the standard library, and against the textbook -------------------------------------------------------------
+# --- against the standard library, and against the textbook ---------------------------------------------------------
 
 
 @given(counts)
@@ -92,7 +92,7 @@ def test_too_little_to_go_on_is_an_error_and_no_guess() -> None:
         lambda: forecast_seasonal([1, 2, 3], 3, 1),
         lambda: median([]),
     ):
-        with pytest.raises(ValueError, match="needs|no median"):
+        with pytest.raises(ValueError, match=r"needs|no median"):
             fails()
 
 
@@ -101,7 +101,7 @@ def test_a_change_from_nothing_is_no_number() -> None:
     assert change_percent(3, 4) == -25
 
 
-# --- periods ------------------------------------------------------------------------------------------------------------
+# --- periods --------------------------------------------------------------------------------------------------------
 
 
 @given(days, st.sampled_from(("day", "week", "month")), st.integers(1, 30))

@@ -31,6 +31,9 @@ HEAD = "title: T {{period}}\ndescription: D\nperiod: {unit: week, count: 1}\n"
 SHIPPED_NAMES = ["anomaly_detection", "monthly_trends", "quarterly_forecast", "weekly_performance"]
 
 
+ByDay = dict[str, dict[date, int]]
+
+
 def template(head: str = "", body: str = "{{contacts_created.total}}") -> Template:
     return parse_template("probe", f"---\n{HEAD}{head}\n---\n{body}\n")
 
@@ -39,9 +42,11 @@ def narrative_for(made: Template, text: str = "Fine.") -> JsonObject:
     return {name: text if field.kind == "text" else [text, text] for name, field in made.narrative.items()}
 
 
-def filled(made: Template, narrative: JsonObject | None = None, **by_metric: dict[date, int]) -> Composed:
+def filled(made: Template, narrative: JsonObject | None = None, by_metric: ByDay | None = None) -> Composed:
     period = last_full(made.period.unit, made.period.count, TODAY)
-    data = Data({name: by_metric.get(name, {}) for name in METRICS}, (Cost("openai", "a|b", "USD", 2, 1_500_000),))
+    data = Data(
+        {name: (by_metric or {}).get(name, {}) for name in METRICS}, (Cost("openai", "a|b", "USD", 2, 1_500_000),)
+    )
     return compose(made, period, data, written(made, narrative_for(made) if narrative is None else narrative), AS_OF)
 
 
@@ -59,7 +64,7 @@ def test_every_placeholder_is_filled(name: str, busy: bool) -> None:
     period = last_full(made.period.unit, made.period.count, TODAY)
     first = before(period, made.bucket).first
     days = {first + timedelta(days=n): n % 5 for n in range((period.last - first).days + 1)} if busy else {}
-    composed = filled(made, **dict.fromkeys(METRICS, days))
+    composed = filled(made, by_metric=dict.fromkeys(METRICS, days))
     assert PLACEHOLDER.findall(composed.markdown + composed.title) == []
     assert composed.markdown.startswith(f"# {composed.title}\n")
     assert set(re.findall(r"\(chart:(\w+)\)", composed.markdown)) == {chart.name for chart in composed.charts}
@@ -79,7 +84,9 @@ def test_figures_say_what_the_days_of_the_period_say() -> None:
     monday = date(2026, 1, 19)
     values = [2, 4, 6, 8, 10, 12, 1_014]
     days = {monday + timedelta(days=n): value for n, value in enumerate(values)}
-    told = filled(made, contacts_created={**days, monday - timedelta(days=1): 100, monday + timedelta(days=7): 999})
+    told = filled(
+        made, by_metric={"contacts_created": {**days, monday - timedelta(days=1): 100, monday + timedelta(days=7): 999}}
+    )
     lines = dict(line.split("=") for line in told.markdown.splitlines() if "=" in line)
     assert lines == {
         "total": "1,056",
@@ -92,6 +99,14 @@ def test_figures_say_what_the_days_of_the_period_say() -> None:
         "forecast": "1,284.0",
         "anomalies": "2026-01-25 (1,014)",
     }
+
+
+def test_the_template_of_the_documentation_is_one_and_all_metrics_are_named_there() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
+    shown = re.search(r"```\n(---\n.*?)```", text, re.DOTALL)
+    assert shown is not None
+    assert parse_template("leads", shown[1]).metrics() == ("contacts_created", "tasks_created")
+    assert all(f"`{name}`" in text for name in METRICS)
 
 
 def test_what_the_data_can_not_tell_is_said_to_be_unknown() -> None:
@@ -141,7 +156,7 @@ def test_a_wrong_template_is_refused_with_what_is_wrong(head: str, body: str, wo
 
 @pytest.mark.parametrize("text", ["", "no head", "---\ntitle: x\n", "--- \n- a\n---\nbody", "x\n---\n---\n"])
 def test_what_has_no_head_is_no_template(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="its head|begins with a head"):
+    with pytest.raises(ConfigurationError, match=r"its head|begins with a head"):
         parse_template("probe", text)
 
 
@@ -175,7 +190,7 @@ def test_a_narrative_that_does_not_fit_is_refused_with_all_that_is_wrong() -> No
     ):
         assert words in str(refused.value)
     for narrative in ({"summary": " \n"}, {"summary": "x" * 2_001}):
-        with pytest.raises(ToolError, match="must say something|at most 2000"):
+        with pytest.raises(ToolError, match=r"must say something|at most 2000"):
             written(made, {**narrative_for(made), **narrative})
 
 
@@ -239,7 +254,11 @@ def test_naughty_strings_stay_text() -> None:
 
 def test_a_model_can_not_fill_a_number() -> None:
     made = template("narrative: {summary: {about: A.}}\n", "{{narrative.summary}}\n\n{{contacts_created.total}}")
-    told = filled(made, {"summary": "{{contacts_created.total}} is 1,000,000"}, contacts_created={date(2026, 1, 20): 7})
+    told = filled(
+        made,
+        {"summary": "{{contacts_created.total}} is 1,000,000"},
+        by_metric={"contacts_created": {date(2026, 1, 20): 7}},
+    )
     assert "\\{\\{contacts\\_created.total\\}\\} is 1,000,000\n\n7\n" in told.markdown
     with pytest.raises(ToolError, match="no field 'contacts_created'"):
         written(made, {"summary": "x", "contacts_created": "1"})
