@@ -74,6 +74,22 @@ class Process:
     telling: set[asyncio.Task[None]] = field(default_factory=set)
 
 
+class _Work:
+    """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done."""
+
+    __slots__ = ("task", "tells")
+
+    def __init__(self) -> None:
+        """Hold no task yet."""
+        self.task: asyncio.Task[None] | None = None
+        self.tells = False
+
+    def cancel(self) -> None:
+        """Cancel the task, unless it has a result to tell."""
+        if self.task is not None and not self.tells:
+            self.task.cancel()
+
+
 class _Alarm:
     """A task that begins later: nearly all timers are cancelled long before, and a task is dear."""
 
@@ -94,7 +110,7 @@ class _Alarm:
             self._begun.cancel()
 
 
-Handle = asyncio.Task[None] | _Alarm
+Handle = asyncio.Task[None] | _Work | _Alarm
 
 
 class Effects:
@@ -143,9 +159,13 @@ class Effects:
     def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
         match effect:
             case CallModel():
-                return self._task(self._call_model(agent, run, self._model_request(agent, run)))
+                work = _Work()
+                work.task = self._task(self._call_model(agent, run, self._model_request(agent, run), work))
+                return work
             case CallTool(call_id=call_id):
-                return self._task(self._call_when_held(run, self._tool_request(run, call_id)))
+                work = _Work()
+                work.task = self._task(self._call_when_held(run, self._tool_request(run, call_id), work))
+                return work
             case AssembleContext():
                 return self._task(self._assemble(agent, run))
             case AskToStart(call_id=call_id):
@@ -201,20 +221,23 @@ class Effects:
             max_tokens=config.max_tokens,
         )
 
-    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest) -> None:
+    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: _Work) -> None:
         await self._until_held()
         try:
             reply = await call_model(self._process.models, request)
         except ModelError as error:
-            await self._tell_result(run, _model_failure(request, error.reason, str(error), None))
+            await self._tell_result(run, _model_failure(request, error.reason, str(error), None), work)
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
-            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None))
+            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None), work)
             return
         thought = _thought(request, reply)
-        fault = _unreadable(thought)
-        await self._tell_result(run, thought if fault is None else _model_failure(request, *fault, reply))
+        encoded, fault = _encoded(thought)
+        if fault is None:
+            await self._tell_result(run, thought, work, encoded)
+        else:
+            await self._tell_result(run, _model_failure(request, *fault, reply), work)
 
     def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
         call = run.calls[call_id]
@@ -232,17 +255,17 @@ class Effects:
             depth=run.trigger.depth,
         )
 
-    async def _call_when_held(self, run: Run, request: ToolRequest) -> None:
+    async def _call_when_held(self, run: Run, request: ToolRequest, work: _Work) -> None:
         await self._until_held()
-        await self._call_tool(run, request)
+        await self._call_tool(run, request, work)
 
     async def _call_once_when_held(self, run: Run, request: ToolRequest) -> None:
         """Begin the call in a task of its own, which nothing cancels; until then it may be begun elsewhere."""
         await self._until_held()
         if request.call_id not in self._process.begun:
-            self._process.begun[request.call_id] = self._task(self._call_tool(run, request))
+            self._process.begun[request.call_id] = self._task(self._call_tool(run, request, _Work()))
 
-    async def _call_tool(self, run: Run, request: ToolRequest) -> None:
+    async def _call_tool(self, run: Run, request: ToolRequest, work: _Work) -> None:
         begun_s = time.perf_counter()
         try:
             result = await self._process.tools.call(request)
@@ -262,6 +285,7 @@ class Effects:
                 full_sha256=full_sha256,
                 duration_ms=int((time.perf_counter() - begun_s) * 1000),
             ),
+            work,
         )
 
     def _start_once(self, run: Run, effect: CallToolOnce) -> asyncio.Task[None]:
@@ -294,19 +318,22 @@ class Effects:
         while not self._holds():  # noqa: ASYNC110 - who holds it is the group's to say, and it tells by polling
             await asyncio.sleep(FIRST_RETRY_S)
 
-    async def _tell_result(self, run: Run, command: RunCommand) -> None:
-        """Tell what was paid for or done; who is cancelled no longer waits for it, but it goes on."""
-        telling = self._task(self._tell(run, command))
-        self._process.telling.add(telling)
-        telling.add_done_callback(self._process.telling.discard)
-        await asyncio.shield(telling)
+    async def _tell_result(self, run: Run, command: RunCommand, work: _Work, encoded: bytes | None = None) -> None:
+        """Tell what was paid for or done: from here on nothing cancels it."""
+        work.tells = True
+        if (task := work.task or asyncio.current_task()) is None:
+            raise RuntimeError("a result is told by a task")
+        self._process.telling.add(task)
+        try:
+            await self._tell(run, command, encoded)
+        finally:
+            self._process.telling.discard(task)
 
-    async def _tell(self, run: Run, command: RunCommand) -> None:
+    async def _tell(self, run: Run, command: RunCommand, encoded: bytes | None = None) -> None:
         """Send a command until it is acknowledged; so it may stand in the log twice."""
-        draft = encode_command(
-            Asked(CommandId(random_id()), run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
-        )
-        await send_until_acknowledged(self._process.log, draft, self._partition)
+        id_ = CommandId(random_id())
+        asked = Asked(id_, run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
+        await send_until_acknowledged(self._process.log, encode_command(asked, encoded), self._partition)
 
 
 async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None) -> None:
@@ -338,17 +365,21 @@ def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
     )
 
 
-def _unreadable(thought: RecordThought) -> tuple[str, str] | None:
-    """Return why the log could not take a thought, in a word and a sentence: its usage is metered all the same."""
+def _encoded(thought: RecordThought) -> tuple[bytes, tuple[str, str] | None]:
+    """Return a thought's bytes, and why the log can't take it, in a word and a sentence: it is metered all the same."""
+    encoded = b""
     try:
         encoded = thought.encode()
         if len(encoded) > THOUGHT_LIMIT_BYTES:
-            return "reply_too_large", f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed"
+            return encoded, (
+                "reply_too_large",
+                f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed",
+            )
         if encoded.count(b"{") + encoded.count(b"[") > SHALLOW_BRACKETS:
             RecordThought.model_validate_json(encoded)  # what is nested too deeply is written but not read
     except ValueError as error:
-        return "invalid_reply", f"the reply can't be stored: {type(error).__name__}"
-    return None
+        return encoded, ("invalid_reply", f"the reply can't be stored: {type(error).__name__}")
+    return encoded, None
 
 
 def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:

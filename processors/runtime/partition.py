@@ -253,32 +253,38 @@ class Partition:
                 self._effects.forget(run_id)
 
     async def _handle(self, records: Sequence[Record]) -> None:
+        # All are decoded before the first is decided: the same code over and over is twice as fast as by turns.
+        found = [self._asked(record) for record in records]
         position = 0
         while position < len(records):
             batch = Batch()
             while position < len(records) and batch.size < BATCH_BYTES:
-                record = records[position]
+                record, asked_ = records[position], found[position]
                 position += 1
-                try:
-                    self._decide(record, batch)
-                except DecodeError as error:
+                if isinstance(asked_, DecodeError):
                     self.counters.dead_letters += 1
-                    await send_dead_letter(self._log, record, str(error))
+                    await send_dead_letter(self._log, record, str(asked_))
+                elif asked_ is not None:
+                    self._decide(*asked_, record.key or b"", batch)
                 self._next_command = record.offset + 1
             await self._append(batch)
             self._start(batch)
 
+    def _asked(self, record: Record) -> tuple[Stream, CommandEnvelope] | DecodeError | None:
+        try:
+            return asked(self.streams, record)
+        except DecodeError as error:
+            return error
+
     # --- decide -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, record: Record, batch: Batch) -> None:
-        found = asked(self.streams, record)
-        if found is None:
-            return
-        stream, envelope = found
+    def _decide(self, stream: Stream, envelope: CommandEnvelope, key: bytes, batch: Batch) -> None:
+        if envelope.offset <= stream.cause:
+            return  # a rival decided it, and was followed since it was decoded
         self.counters.commands += 1
         decision = self._decision(stream, envelope)
         if decision.events:
-            self._commit(stream, record.key or b"", envelope, decision, batch)
+            self._commit(stream, key, envelope, decision, batch)
 
     def _decision(self, stream: Stream, envelope: CommandEnvelope) -> Decision:
         if envelope.offset not in self._poison:

@@ -28,11 +28,12 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
     Raises:
         DecodeError: it can't be read, or its stream does not know it: it belongs in the dead letters.
     """
-    if is_genesis(record):
-        return None
     key = record.key or b""
     stream = streams.get(key)
-    if stream is not None and record.offset <= stream.cause:
+    if stream is None:
+        if is_genesis(record):
+            return None
+    elif record.offset <= stream.cause:
         return None  # before it is decoded: a restart may pass by very many
     envelope = read_command(record)
     if stream is None:
@@ -74,7 +75,9 @@ def read_command(record: Record) -> CommandEnvelope:
     size = len(record.value or b"")
     if size > EVENT_LIMIT_BYTES:
         raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")
-    headers = sum(len(name) + len(content) for name, content in record.headers)
+    headers = 0
+    for name, content in record.headers:
+        headers += len(name) + len(content)
     if headers > COMMAND_HEADERS_LIMIT_BYTES:
         raise DecodeError(f"a command's headers may have {COMMAND_HEADERS_LIMIT_BYTES} bytes, these have {headers}")
     return decode_command(record)

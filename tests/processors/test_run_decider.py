@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "e7a9ee343643ca030b231aa9cb9a2e51aeb508a0701b4478eb473a3ed5f730bd",
+        "ff220f3628cc7ba648dde40ab1c64e21b82ba9dd55631ec862857870232e0f67",
     )
 
 
