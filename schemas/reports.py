@@ -65,10 +65,13 @@ class Report(Message):
 
 
 def body_sha256(title: str, markdown: str, charts: tuple[Chart, ...]) -> str:
-    """Return the sha256 of a report's body."""
+    """Return the sha256 of a report's body.
+
+    What has its default is left out, so that a report keeps its name when later releases know more fields.
+    """
     body: dict[str, Any] = {
         "title": title,
         "markdown": markdown,
-        "charts": [chart.model_dump(mode="json") for chart in charts],
+        "charts": [chart.model_dump(mode="json", exclude_defaults=True) for chart in charts],
     }
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

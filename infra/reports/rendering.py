@@ -15,7 +15,8 @@ from schemas.reports import CHART_SCHEME, Chart, ChartSeries, Number, Report
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ROWS = 6  # of a chart in a terminal
-WIDEST = 60  # columns that still stand apart by a gap
+WIDEST = 36  # columns that still stand apart by a gap, beside a margin, in 80 characters
+MOST = 66  # columns in 80 characters
 _PLACE = re.compile(rf"!\[([^\n]*)\]\({CHART_SCHEME}([a-z0-9_]+)\)")
 
 
@@ -71,6 +72,7 @@ def print_report(console: Console, report: Report) -> None:
 
 def columns(chart: Chart) -> Iterator[RenderableType]:
     """Yield the lines of a chart out of block characters: one row of columns a series."""
+    chart = _condensed(chart)
     highest = max(0, *(value for one in chart.series for value in one.values))
     yield Text(without_controls(chart.title), style="bold")
     gap = " " if len(chart.labels) <= WIDEST else ""
@@ -102,6 +104,29 @@ def _rows(
             style = "bold yellow" if place in one.marked else (f"{colour} dim" if one.role == "forecast" else colour)
             line.append(BLOCKS[filled] + gap, style=style)
         yield line
+
+
+def _condensed(chart: Chart) -> Chart:
+    """Let neighbours share a column where there are too many for a terminal: it shows the highest of them."""
+    share = -(-len(chart.labels) // MOST)
+    if share == 1:
+        return chart
+    return chart.model_copy(
+        update={
+            "title": f"{chart.title} (a column is the highest of {share})",
+            "labels": chart.labels[::share],
+            "series": tuple(_shared(one, share) for one in chart.series),
+        }
+    )
+
+
+def _shared(one: ChartSeries, share: int) -> ChartSeries:
+    first = one.start // share
+    columns: dict[int, Number] = {}
+    for index, value in enumerate(one.values, one.start):
+        columns[index // share - first] = max(value, columns.get(index // share - first, 0))
+    marked = tuple(sorted({(one.start + place) // share - first for place in one.marked}))
+    return one.model_copy(update={"start": first, "values": tuple(columns.values()), "marked": marked})
 
 
 def _placed(report: Report, address: Callable[[Chart], str]) -> str:

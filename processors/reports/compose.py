@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from processors.reports import markdown
-from processors.reports.figures import Data, Figures, figures_of, rounded, whole
+from processors.reports.figures import Cost, Data, Figures, figures_of, rounded, whole
 from processors.reports.metrics import METRICS
 from processors.reports.periods import Period, label
 from processors.reports.template import PLACEHOLDER, ChartRule, TableRule, Template
@@ -100,9 +101,13 @@ def _content(rule: TableRule, figures: Mapping[str, Figures], data: Data) -> tup
             ]
         case "costs":
             return ["Model", "Calls", "Cost"], [
-                [f"{c.provider} {c.model}", whole(c.calls), f"{c.micros / MICROS:,.2f} {c.currency}"]
-                for c in data.costs
+                [f"{c.provider} {c.model}", whole(c.calls), _money(c)] for c in data.costs
             ]
+
+
+def _money(cost: Cost) -> str:
+    places = 2 if cost.micros >= MICROS else 4  # a cheap model's week is less than a cent
+    return f"{rounded(Fraction(cost.micros, MICROS), places=places)} {cost.currency}"
 
 
 # --- charts ---------------------------------------------------------------------------------------------------------

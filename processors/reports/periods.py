@@ -8,7 +8,7 @@ from typing import Literal
 Unit = Literal["day", "week", "month"]
 
 DAY = timedelta(days=1)
-MAX_DAYS = 1_100  # of a report: three years, and some more
+MAX_DAYS = 1_120  # of a report: three years, each month taken for a long one
 MAX_BUCKETS = 400  # of a chart that one can still read
 
 

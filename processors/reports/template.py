@@ -32,7 +32,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from processors.reports.metrics import METRICS
-from processors.reports.periods import Unit
+from processors.reports.periods import MAX_BUCKETS, MAX_DAYS, Unit
 from processors.reports.statistics import ANOMALY_SCORE
 from schemas.errors import ConfigurationError
 from schemas.message import Message
@@ -44,7 +44,7 @@ FIGURES = ("total", "mean", "highest", "highest_on", "previous", "change", "tren
 TEMPLATE_BYTES = 64 * 1024
 
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n]*$")]
-Metrics = Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+Metrics = Annotated[tuple[str, ...], Field(min_length=1, max_length=4)]  # as many as there are colours
 
 
 class Span(Message):
@@ -140,6 +140,11 @@ class Template(Message):
         ]
         if self.bucket != "day" and self.bucket != self.period.unit:
             faults.append(f"a period of {self.period.unit}s has no whole {self.bucket}s: make the two the same")
+        days = self.period.count * {"day": 1, "week": 7, "month": 31}[self.period.unit]
+        if days > MAX_DAYS or (self.bucket == "day" and days > MAX_BUCKETS):
+            faults.append(
+                f"the period is too long: at most {MAX_DAYS} days, and {MAX_BUCKETS} where they are counted by day"
+            )
         shows_forecast = any("forecast" in chart.show for chart in self.charts.values())
         if self.forecast is None and (shows_forecast or any(t.kind == "forecast" for t in self.tables.values())):
             faults.append("a chart or table shows a forecast: say how it is made under `forecast`")

@@ -194,3 +194,17 @@ def test_a_terminal_is_not_steered_by_a_report() -> None:
     hostile = report().model_copy(update={"markdown": "a\x1b]0;owned\x07b\x1b[2J\u202ec"})
     print_report(Console(file=(told := io.StringIO()), width=80), hostile)
     assert not set("\x1b\x07\u202e") & set(told.getvalue())
+
+
+def test_a_long_chart_is_condensed_for_a_terminal() -> None:
+    values = tuple(7 if n == 200 else 1 for n in range(400))
+    series = (ChartSeries(name="Runs", values=values, marked=(200,)),)
+    long = BARS.model_copy(update={"labels": tuple(f"day {n}" for n in range(400)), "series": series})
+    console = Console(file=(told := io.StringIO()), width=80)
+    print_report(console, report(long))
+    lines = told.getvalue().splitlines()
+    assert "Runs (a column is the highest of 7)" in [line.rstrip() for line in lines]
+    top = next(line for line in lines if line.startswith("7 "))
+    assert top.count("█") == 1
+    assert top.index("█") == 2 + 200 // 7
+    assert max(map(len, lines)) <= 80

@@ -139,6 +139,7 @@ def test_numbers_are_rounded_to_even_and_zero_has_no_sign() -> None:
         ("charts: {c: {title: C, metrics: [runs_failed, tokens]}}", "{{chart.c}}", "runs and tokens: make two charts"),
         ("charts: {c: {title: C, metrics: [tokens], show: [forecast]}}", "{{chart.c}}", "under `forecast`"),
         ("bucket: month", "x", "a period of weeks has no whole months"),
+        ("bucket: day\nforecast: {horizon: 61}", "x", "forecast.horizon"),
         ("colour: red", "x", "there is no field 'colour'"),
         ("name: other", "x", "name is not for the head"),
         ("narrative: {Bad-Name: {about: A.}}", "x", "narrative.Bad-Name"),
@@ -313,3 +314,40 @@ def test_a_report_whose_body_was_changed_is_not_whole() -> None:
     assert report.is_whole()
     assert Report.model_validate_json(report.encode()).is_whole()
     assert not report.model_copy(update={"markdown": told.markdown.replace("0", "9", 1)}).is_whole()
+
+
+def test_a_report_of_an_earlier_release_is_still_whole() -> None:
+    """Frozen: the rows of old reports must come of the log again, whatever later releases add."""
+    stored = {
+        "report_id": "019bef56-c3cc-8158-bdda-8b66c375a859",
+        "template": "weekly_performance",
+        "template_sha256": "t",
+        "title": "Weekly",
+        "first": "2026-01-19",
+        "last": "2026-01-25",
+        "as_of": "2026-01-26 06:00:00 UTC",
+        "sha256": "834ee212163b8af65f33187ca985b7f6a8a83b518bf91c8c834ce0dd95548b97",
+        "markdown": "# Weekly\n\n![Runs](chart:runs) Ünïcode\n",
+        "charts": [
+            {
+                "name": "runs",
+                "title": "Runs",
+                "kind": "bar",
+                "x_label": "Day (UTC)",
+                "y_label": "Runs a day",
+                "labels": ["2026-01-19", "2026-01-20"],
+                "series": [
+                    {
+                        "name": "Runs",
+                        "role": "actual",
+                        "start": 0,
+                        "values": [4, 12.0],
+                        "low": [],
+                        "high": [],
+                        "marked": [1],
+                    }
+                ],
+            }
+        ],
+    }
+    assert Report.model_validate(stored).is_whole()
