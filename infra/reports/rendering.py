@@ -16,6 +16,7 @@ from schemas.reports import CHART_SCHEME, Chart, ChartSeries, Number, Report
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ROWS = 6  # of a chart in a terminal
 WIDEST = 36  # columns that still stand apart by a gap, beside a margin, in 80 characters
+COLUMN, SPACE = 8, 72  # characters of a column and the gap beside it, at most, and of all of them
 MOST = 66  # columns in 80 characters
 _PLACE = re.compile(rf"!\[([^\n]*)\]\({CHART_SCHEME}([a-z0-9_]+)\)")
 
@@ -67,6 +68,7 @@ def print_report(console: Console, report: Report) -> None:
             console.print()
             for line in columns(charts[name]):
                 console.print(line)
+            console.print()
         console.print(Markdown(following))
 
 
@@ -75,34 +77,35 @@ def columns(chart: Chart) -> Iterator[RenderableType]:
     chart = _condensed(chart)
     highest = max(0, *(value for one in chart.series for value in one.values))
     yield Text(without_controls(chart.title), style="bold")
-    gap = " " if len(chart.labels) <= WIDEST else ""
+    slots = len(chart.labels)
+    wide, gap = (max(1, min(COLUMN, SPACE // slots) - 1), " ") if slots <= WIDEST else (1, "")
     margin = max(len(f"{highest:,}"), 1)
     colours = ("cyan", "magenta", "green", "yellow")
     for number, one in enumerate(chart.series):
         name = without_controls(one.name)
         named = name if one.role == "actual" else f"{name} (a forecast)"
         yield Text(f"{named}: {chart.y_label.lower()}", style="dim")
-        yield from _rows(one, len(chart.labels), highest, gap, margin, colours[number % len(colours)])
+        yield from _rows(one, slots, highest, (wide, gap), margin, colours[number % len(colours)])
     first, last = chart.labels[0], chart.labels[-1]
-    space = len(chart.labels) * (1 + len(gap)) - len(first) - len(last)
+    space = slots * (wide + len(gap)) - len(gap) - len(first) - len(last)
     between = " " * space if space > 0 else " … "
     yield Text(f"{' ' * margin} {without_controls(first)}{between}{without_controls(last)}", style="dim")
 
 
 def _rows(
-    one: ChartSeries, slots: int, highest: Number, gap: str, margin: int, colour: str
+    one: ChartSeries, slots: int, highest: Number, column: tuple[int, str], margin: int, colour: str
 ) -> Iterator[RenderableType]:
     steps = len(BLOCKS) - 1
     # What is there is seen: any count above 0 has at least the lowest block.
     heights = [max(round(value / highest * ROWS * steps), 1) if value else 0 for value in one.values]
     for row in range(ROWS - 1, -1, -1):
-        edge = f"{highest:,}" if row == ROWS - 1 else ("0" if row == 0 else "")
+        edge = f"{highest:,}" if row == ROWS - 1 and highest else ("0" if row == 0 else "")
         line = Text(f"{edge:>{margin}} ", style="dim")
         for slot in range(slots):
             place = slot - one.start
             filled = min(max(heights[place] - row * steps, 0), steps) if 0 <= place < len(heights) else 0
             style = "bold yellow" if place in one.marked else (f"{colour} dim" if one.role == "forecast" else colour)
-            line.append(BLOCKS[filled] + gap, style=style)
+            line.append(BLOCKS[filled] * column[0] + column[1], style=style)
         yield line
 
 

@@ -184,7 +184,7 @@ def test_a_terminal_shows_columns_with_both_ends_named() -> None:
     lines = [line.rstrip() for line in told.getvalue().splitlines()]
     assert "Runs: runs a day" in lines
     first = lines.index("Runs: runs a day") + 1
-    assert lines[first : first + 6] == ["4 █", "  █", "  █", "  █", "  █", "0 █"]
+    assert lines[first : first + 6] == ["4 ███████", "  ███████", "  ███████", "  ███████", "  ███████", "0 ███████"]
     assert lines[first + 6].split(" … ") == ["  2026-01-19", "2026-01-20"]
     assert "New contacts, expected (a forecast): contacts a month" in lines
     assert lines.index("Before.") < first < lines.index("After.")
