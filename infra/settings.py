@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         default=None, description="master keys, id:base64,id2:base64; the first seals"
     )
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
+    report_templates: Path | None = Field(
+        default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
+    )
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ from infra.context import CatalogueContext
 from infra.dev.stack import Endpoints
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.scripted import ScriptedModel
+from infra.modules.doors import Doors
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
+from infra.reports.gateway import DATA_MODULE, DataGateway
+from infra.reports.library import load_templates
 from infra.settings import Settings
 from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
+from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.agent_events import AgentEventRouter
 from processors.triggers.router import Router
@@ -120,11 +125,15 @@ async def open_house(
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
+        templates = await asyncio.to_thread(load_templates, settings.report_templates)
+        data = DataGateway(pool, templates, system_ms)
+        await data.open()
+        doors = Doors({DATA_MODULE: data, REPORTS_MODULE: data}, sandbox)
         process = Process(
             log=log,
             models=ModelPorts({SCRIPTED: ScriptedModel.from_yaml(*scripts, *settings.scripts, *shipped("scripts"))}),
-            tools=ToolRouter({"module": sandbox, "internal": sandbox}),
-            context=CatalogueContext(Registry(BUILTIN), SANDBOX_MODULES),
+            tools=ToolRouter({"module": doors, "internal": doors}),
+            context=CatalogueContext(Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES),
         )
         now_ms = process.now_ms
         yield House(
@@ -139,6 +148,11 @@ async def open_house(
 
 def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:
     return [*(Router(log, topic, now_ms) for topic in settings.module_topics), AgentEventRouter(log, now_ms)]
+
+
+def system_ms() -> int:
+    """Return the time of this machine, in Unix ms."""
+    return time.time_ns() // 1_000_000
 
 
 def shipped(folder: str) -> list[Path]:

@@ -10,6 +10,7 @@ from projections.approvals import APPROVALS, ApprovalDelta
 from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
 from projections.facts import Fact, uuid_text
+from projections.reports import REPORTS, ReportRow
 from projections.schedules import SCHEDULES, ScheduleDelta
 from projections.steps import STEPS, StepRow
 from projections.stream_heads import STREAM_HEADS, HeadRow
@@ -34,6 +35,7 @@ class Batch:
         self.activity: list[ActivityRow] = []
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
         self.schedules: dict[tuple[str, str, str], ScheduleDelta] = {}
+        self.reports: dict[Key, ReportRow] = {}
         self.heads: list[HeadRow] = []
 
     def run(self, fact: Fact) -> RunDelta:
@@ -152,6 +154,7 @@ class Batch:
             (STEPS, self.steps),
             (TOOL_CALLS, self.calls.values()),
             (APPROVALS, self.approvals.values()),
+            (REPORTS, self.reports.values()),
             (STATS, self.stats.values()),
             (USAGE, self.usage.values()),
             (MODEL_USAGE, self.model_usage.values()),

@@ -14,11 +14,13 @@ from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
 from projections.facts import Fact, as_json, clean_text, uuid_text
+from projections.reports import report_row
 from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
 from schemas.errors import DecodeError
+from schemas.reports import GENERATE_REPORT
 
 Handler = Callable[[Batch, Fact, dict[str, Any]], None]
 
@@ -295,6 +297,8 @@ def _tool_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     call.full_sha256 = data["full_sha256"] or call.full_sha256
     call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
     batch.stats_of(fact).total_actions_taken += 1
+    if data["tool"] == GENERATE_REPORT and (report := report_row(fact)) is not None:
+        batch.reports.setdefault((report.site_id, report.id), report)
 
 
 def _tool_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from infra.cli import (
     hooks,
     publish,
     replay,
+    reports,
     topics,
     verify,
     worker,
@@ -39,6 +40,7 @@ app.command()(publish.publish)
 app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
 app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
+app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
 app.command()(replay.replay)
 app.command()(verify.verify)

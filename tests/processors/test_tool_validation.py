@@ -20,6 +20,18 @@ GOOD: dict[str, JsonObject] = {
     "email_draft": {"to": ["maya@example.com"], "subject": "Hello", "body": "…"},
     "delegate": {"agent": "sales", "task": "Call.", "context": {"id": 1}},
     "task_create": {"title": "Call", "due_date": "2026-03-01T09:00:00Z", "priority": "high"},
+    "data_query": {
+        "entity_type": "contacts",
+        "filters": {"status": "lead", "created_at": {"from": "2026-03-01T00:00:00Z"}, "company": {"in": ["a", "b"]}},
+        "limit": 10,
+        "order_by": "-created_at",
+    },
+    "data_aggregate": {
+        "entity_type": "runs",
+        "metric": "sum:tokens_total",
+        "group_by": "week",
+        "date_range": {"from": "2026-03-01", "to": "2026-03-31"},
+    },
 }
 
 
@@ -140,7 +152,7 @@ def test_a_denied_tool_is_not_seen() -> None:
 
 
 def test_a_tool_of_a_module_that_the_site_lacks_is_not_seen() -> None:
-    assert names("*", modules=()) == ["delegate", "email_draft", "task_create"]
+    assert names("*", modules=()) == ["data_aggregate", "data_query", "delegate", "email_draft", "task_create"]
 
 
 def test_the_order_of_registration_does_not_show() -> None:
