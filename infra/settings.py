@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
 from schemas.ids import SiteId, parse_site_id
 
@@ -42,6 +43,11 @@ class Settings(BaseSettings):
     module_topics: tuple[str, ...] = Field(default=("module.events",), min_length=1)
     partitions: int = Field(default=32, ge=1, le=1024, description="of topics that are created on a given Kafka")
     replication_factor: int = Field(default=3, ge=1, le=10)
+    modules: dict[str, ModuleAddress] = Field(
+        default={}, description='modules over HTTP: {"crm": {"url": "https://…", "secret": "…"}}; the sandbox else'
+    )
+    search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
+    search_key: SecretStr | None = Field(default=None, description="its key")
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")

@@ -13,15 +13,22 @@ from typing import Literal
 import asyncpg
 
 from infra.context import CatalogueContext
+from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.scripted import ScriptedModel
+from infra.modules.doors import Doors
+from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
+from infra.modules.telling import EventGateway
 from infra.settings import Settings
+from infra.web.fetching import WebFetcher
+from infra.web.gateway import SearchService, WebGateway
 from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
+from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.router import Router
 from projections.migrate import migrate
@@ -116,14 +123,18 @@ async def open_house(
         open_log(settings, endpoints) as log,
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
+        HttpModules(settings.modules) as modules,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
+        data = DataReader(pool)
+        if "decider" in wanted:
+            await data.open()
         process = Process(
             log=log,
             models=ModelPorts({SCRIPTED: ScriptedModel.from_yaml(*scripts, *settings.scripts, *shipped("scripts"))}),
-            tools=ToolRouter({"module": sandbox, "internal": sandbox}),
-            context=CatalogueContext(Registry(BUILTIN), SANDBOX_MODULES),
+            tools=tool_port(settings, modules, sandbox, data, EventGateway(publisher)),
+            context=CatalogueContext(Registry(BUILTIN), SANDBOX_MODULES | settings.modules.keys()),
         )
         now_ms = process.now_ms
         yield House(
@@ -134,6 +145,18 @@ async def open_house(
             [Router(log, topic, now_ms) for topic in settings.module_topics] if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
         )
+
+
+def tool_port(
+    settings: Settings, http: ModuleGateway, sandbox: ModuleGateway, data: ModuleGateway, events: ModuleGateway
+) -> ToolPort:
+    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it."""
+    ours = {"data": data, "notifications": events, "automation": events}
+    doors = Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
+    key = settings.search_key
+    search = SearchService(str(settings.search_url), key) if settings.search_url is not None and key else None
+    web = Doors({"web": WebGateway(WebFetcher(), search)})
+    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": web})
 
 
 def shipped(folder: str) -> list[Path]:
