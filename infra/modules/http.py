@@ -186,5 +186,5 @@ def _words(body: bytes) -> str:
         if isinstance(value, dict):
             value = value.get("message")
         if isinstance(value, str) and value.strip():
-            return " ".join(clean_text(value).replace("\0", " ").split())[:ERROR_CHARS]
+            return " ".join(clean_text(value).split())[:ERROR_CHARS]
     return ""

@@ -216,7 +216,7 @@ async def test_a_module_that_asks_for_patience_gets_it(
     ("body", "words"),
     [
         ('{"error": "There is no contact x."}', "There is no contact x."),
-        ('{"error": {"message": "Two\\nlines\\u0000"}}', "Two lines"),
+        ('{"error": {"message": "Two\\nlines\\u0000"}}', "Two lines\ufffd"),
         ('{"title": "Conflict", "detail": "It is there already."}', "It is there already."),
         ('{"message": "m"}', "m"),
         ("<html>", "The module crm refused this call with status 422."),
