@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import re
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -53,10 +54,22 @@ class WebFetcher:
     """Fetches pages. Nothing is shared between two fetches: no cookies, no connections, no names looked up."""
 
     def __init__(
-        self, connector: Connector | None = None, exempt: Iterable[Exemption] = (), timeout_s: float = FETCH_S
+        self,
+        connector: Connector | None = None,
+        exempt: Iterable[Exemption] = (),
+        timeout_s: float = FETCH_S,
+        certificates: ssl.SSLContext | None = None,
     ) -> None:
-        """Fetch through `connector`; `exempt` are further hosts and ports whose URLs are let through."""
+        """Fetch through `connector`.
+
+        Args:
+            connector: Makes the connections; by default one to public addresses and to those of `exempt`.
+            exempt: Further hosts and ports whose URLs are let through.
+            timeout_s: For all of one fetch.
+            certificates: Whom to trust; by default the authorities that browsers trust.
+        """
         self._exempt = frozenset(exempt)
+        self._certificates = certificates
         self._connector = connector or Connector(exempt=self._exempt)
         self._timeout_s = timeout_s
 
@@ -124,7 +137,7 @@ class WebFetcher:
             content=body,
             extensions={"timeout": {"connect": SILENCE_S, "read": SILENCE_S, "write": SILENCE_S, "pool": SILENCE_S}},
         )
-        async with CheckedTransport(self._connector) as transport:
+        async with CheckedTransport(self._connector, self._certificates) as transport:
             response = await transport.handle_async_request(request)
             try:
                 yield response

@@ -136,8 +136,8 @@ async def test_every_naughty_message_is_in_the_log_as_it_was() -> None:
         router = ToolRouter({"internal": Doors({"notifications": EventGateway(publisher)})})
         for position, text in enumerate(strings):
             assert (await router.call(request(NOTIFY_USER, position, message=text))).error is None
-    messages = [from_record(record, now=AT_MS).data["message"] for record in log.records(MODULE_EVENTS, 0)]
-    assert messages == strings
+    events: list[Json] = [from_record(record, now=AT_MS).data for record in log.records(MODULE_EVENTS, 0)]
+    assert [data["message"] for data in events] == strings
 
 
 # --- doors ----------------------------------------------------------------------------------------------------------

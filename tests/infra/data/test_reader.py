@@ -157,8 +157,8 @@ async def test_rows_are_bounded_and_say_so(reader: DataReader, pool: Pool, site:
     assert (found["count"], found["more"]) == (150, False)
 
 
-async def test_the_role_can_read_the_catalogue_and_do_nothing_else(pool: Pool, reader: DataReader) -> None:
-    assert reader
+@pytest.mark.usefixtures("reader")
+async def test_the_role_can_read_the_catalogue_and_do_nothing_else(pool: Pool) -> None:
     for sql in (
         "INSERT INTO sandbox.notes DEFAULT VALUES",
         "DELETE FROM sandbox.contacts",
