@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MODULE = "data"
 ROLE = "dramac_reader"
 STATEMENT_S = 5.0
+QUESTIONS = 3  # at once: the connections are shared with those that must not wait
 ROWS_BYTES = 48 * 1024  # of JSON: below where a result would be cut in mid-record
 
 ROLE_EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)"
@@ -46,6 +47,7 @@ class DataReader:
         self._role = role
         self._statement_ms = round(statement_s * 1000)
         self._has_role = False
+        self._asking = asyncio.Semaphore(QUESTIONS)
 
     async def open(self) -> None:
         """Make the role that can only read the columns of the catalogue, as far as this user may make roles.
@@ -92,8 +94,8 @@ class DataReader:
         for attempt in (1, 2, 3):
             try:
                 await db.execute(sql)
-            except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-                return  # a part that is not installed here; a question about it is told so
+            except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError):
+                return  # a part that is not installed here, or is of another release: a question about it is told so
             except asyncpg.InternalServerError:  # "tuple concurrently updated": another process grants the same
                 if attempt == 3:
                     raise
@@ -140,7 +142,7 @@ class DataReader:
 
     async def _read(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         try:
-            async with self._pool.acquire() as db, db.transaction(readonly=True):
+            async with self._asking, self._pool.acquire() as db, db.transaction(readonly=True):
                 await db.execute(f"SET LOCAL statement_timeout = {self._statement_ms}")
                 await db.execute("SET LOCAL search_path = pg_catalog")
                 if self._has_role:
@@ -150,7 +152,7 @@ class DataReader:
             raise ToolError(
                 f"The question took longer than {self._statement_ms / 1000:g} s: ask for less, with filters or a span."
             ) from error
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError) as error:
             raise ToolError("This system has no such records: that part of it is not installed.") from error
         except (asyncpg.DataError, asyncpg.exceptions.DatetimeFieldOverflowError, OverflowError) as error:
             raise ToolError("One of the values is out of the range that can be compared.") from error

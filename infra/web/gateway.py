@@ -16,6 +16,7 @@ from schemas.message import Json, JsonObject
 MODULE = "web"
 TEXT_CHARS = 20_000  # of a page: much of a model's window, and below what a result may hold in any script
 EXTRACT_S = 8.0  # of clock; of CPU it has less
+EXTRACTIONS = 4  # at once: each is a process
 EXTRACTOR = Path(__file__).with_name("extracting.py")
 SELECTOR_CHARS = 200
 SNIPPET_CHARS = 500
@@ -38,6 +39,7 @@ class WebGateway:
     def __init__(self, fetcher: WebFetcher, search: SearchService | None = None) -> None:
         self._fetcher = fetcher
         self._search = search
+        self._extracting = asyncio.Semaphore(EXTRACTIONS)
 
     async def call(self, module: str, action: str, request: ToolRequest) -> Json:
         """Read or search; nothing out there is changed.
@@ -58,7 +60,8 @@ class WebGateway:
             raise ToolError("The selector can't be used: give a plain CSS selector, such as 'main p' or '#prices'.")
         page = await self._fetcher.get(url)
         if page.is_html:
-            found = await extract(page, selector)
+            async with self._extracting:
+                found = await extract(page, selector)
         elif selector is not None:
             raise ToolError(f"A selector is for HTML, and this page is {page.content_type}: leave it out.")
         else:

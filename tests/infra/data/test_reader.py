@@ -1,5 +1,6 @@
 """The data tools over a real Postgres: a role and a transaction that can only read, one site, bounded."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from schemas.ids import AgentId, CallId, ExecutionId, SiteId, random_id
 from schemas.message import Json, JsonObject
 from tests.infra.test_sandbox import Published
 from tests.naughty import naughty_strings
+from tests.processors.fakes import until
 
 Pool = asyncpg.Pool
 RUN = """
@@ -206,6 +208,23 @@ async def test_a_part_that_is_not_installed_is_told(pool: Pool, site: SiteId) ->
     await nowhere.open()
     with pytest.raises(ToolError, match="not installed"):
         await ask(nowhere, site, entity_type="deals")
+
+
+async def test_a_column_of_another_release_is_told(pool: Pool, site: SiteId) -> None:
+    older = DataReader(pool, {"notes": Entity("sandbox.notes", {"colour": "text"}, time="colour", key="colour")})
+    await older.open()
+    with pytest.raises(ToolError, match="not installed"):
+        await ask(older, site, entity_type="notes")
+
+
+async def test_questions_leave_connections_to_others(pool: Pool) -> None:
+    slow = DataReader(pool, statement_s=0.5)
+    await slow.open()
+    asking = [asyncio.create_task(slow._read("SELECT pg_sleep(5)", [])) for _ in range(8)]
+    await until(lambda: slow._asking.locked())
+    async with asyncio.timeout(0.4):
+        assert await pool.fetchval("SELECT 1") == 1
+    assert {type(outcome) for outcome in await asyncio.gather(*asking, return_exceptions=True)} == {ToolError}
 
 
 async def test_a_database_that_is_gone_is_unavailable(postgres_url: str, site: SiteId) -> None:
