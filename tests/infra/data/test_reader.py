@@ -181,6 +181,16 @@ async def test_the_role_can_read_the_catalogue_and_do_nothing_else(pool: Pool) -
             await transaction.rollback()
 
 
+async def test_questions_are_asked_by_that_role_and_the_connection_goes_back_as_it_came(
+    pool: Pool, reader: DataReader
+) -> None:
+    before = await pool.fetchval("SELECT current_user")
+    (row,) = await reader._read("SELECT current_user::text AS who, current_setting('statement_timeout') AS most", [])
+    assert (row["who"], row["most"]) == (ROLE, "5s")
+    for _ in range(4):
+        assert await pool.fetchval("SELECT current_user") == before
+
+
 async def test_the_transaction_can_only_read_also_without_a_role(
     pool: Pool, site: SiteId, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,8 @@
 """SSRF: what is not the public web is denied before anything is connected to, in whatever form it is written."""
 
+import contextlib
 import ipaddress
+import socket
 
 import pytest
 from hypothesis import given
@@ -216,6 +218,37 @@ def test_any_text_is_a_url_or_refused_in_words(text: str) -> None:
         assert url.scheme in ("http", "https")
 
 
+class OldResolver(Names):
+    """Reads numbers in all the forms that C libraries do, and gives a public address to every other name."""
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        try:
+            return [socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))]
+        except (OSError, ValueError):
+            return [PUBLIC]
+
+
+NUMBERS = st.integers(0, 2**32).flatmap(
+    lambda number: st.sampled_from([str(number), hex(number), f"0{number:o}", f"{number & 0xFF}"])
+)
+HOSTS = (
+    st.lists(NUMBERS, min_size=1, max_size=4).map(".".join)
+    | st.ip_addresses(v=6).map(lambda address: f"[{address}]")
+    | st.text("0123456789abcdefx.:[]%@#/\\?&-_", max_size=30)
+)
+
+
+@given(host=HOSTS, tail=st.sampled_from(["", "/", ":80/", ":443", "@example.com/", "#@example.com", ".", "%2e/"]))
+async def test_whatever_the_form_nothing_but_public_addresses_is_connected_to(host: str, tail: str) -> None:
+    wires = Wires(answer("ok"))
+    with contextlib.suppress(ToolError):
+        await WebFetcher(Connector(wires, OldResolver())).get(f"http://{host}{tail}")
+    for address, port in wires.connected:
+        assert port in (80, 443)
+        connected = ipaddress.ip_address(address)
+        assert (getattr(connected, "ipv4_mapped", None) or connected).is_global
+
+
 async def test_an_international_name_is_looked_up_as_it_is_written_in_dns() -> None:
     names, wires = Names({"xn--bcher-kva.example": [[PUBLIC]]}), Wires(answer("ok"))
     assert (await fetcher(names, wires).get("http://bücher.example/")).text == "ok"
@@ -228,6 +261,27 @@ async def test_a_connection_has_no_second_way_in() -> None:
         await connector.connect_unix_socket("/var/run/docker.sock")
     with pytest.raises(ToolError):
         await connector.connect_tcp("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *("http://example.com:6379/", "//example.com:22/", "http://u:p@example.com/", "ftp://example.com/"),
+        *(
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "http://localhost/",
+            "http://printer/",
+            "http://127.1/",
+            "http:///x",
+        ),
+    ],
+)
+async def test_a_redirect_to_what_is_no_plain_url_of_the_web_is_denied(to: str) -> None:
+    names, wires = Names({"example.com": [[PUBLIC]]}), Wires(redirect(to))
+    with pytest.raises(ToolError):
+        await fetcher(names, wires).get("http://example.com/")
+    assert (names.asked, wires.connected) == (["example.com"], [(PUBLIC, 80)])
 
 
 async def test_an_exemption_is_for_one_address_and_port() -> None:
