@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
 from schemas.ids import SiteId, parse_site_id
 
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
     secret_keys: SecretStr | None = Field(
         default=None, description="master keys, id:base64,id2:base64; the first seals"
     )
+    modules: dict[str, ModuleAddress] = Field(
+        default={}, description='modules over HTTP: {"crm": {"url": "https://…", "secret": "…"}}; the sandbox else'
+    )
+    search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
+    search_key: SecretStr | None = Field(default=None, description="its key")
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
     report_templates: Path | None = Field(
         default=None, description="a folder of report templates, which stand in for the shipped ones of their name"

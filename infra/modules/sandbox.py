@@ -193,7 +193,7 @@ def _sha256(module: str, action: str, arguments: JsonObject) -> str:
 def _storable(value: Json) -> Json:
     """Return JSON with U+FFFD for what Postgres has no place for: NUL and lone surrogates."""
     if isinstance(value, str):
-        return clean_text(value).replace("\0", "\ufffd")
+        return clean_text(value)
     if isinstance(value, dict):
         return {_storable(name): _storable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The door to data and reports: a `ModuleGateway` over what Postgres has of a site."""
+"""The door to reports: a `ModuleGateway` over what Postgres has of a site."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,6 @@ from pathlib import Path
 import orjson
 
 from infra.own_schema import OwnSchema
-from infra.reports import data
 from infra.reports.sources import Pool, read_data
 from processors.reports.compose import compose
 from processors.reports.narrative import written
@@ -23,8 +22,6 @@ from schemas.errors import UnavailableError
 from schemas.message import Json, JsonObject
 from schemas.reports import Report, body_sha256
 
-DATA_MODULE = "data"
-MODULES = frozenset({DATA_MODULE, REPORTS_MODULE})
 KEPT = timedelta(days=45)  # longer than commands are kept: nobody makes a call again after that
 
 SCHEMA = OwnSchema("reports", Path(__file__).with_name("store.sql"), "calls_made_at", lock=0x72657073)  # "reps"
@@ -35,8 +32,8 @@ INSERT INTO reports.calls (site_id, key, asked, result) VALUES ($1, $2, $3, $4) 
 FORGET = "DELETE FROM reports.calls WHERE made_at < now() - $1::interval"
 
 
-class DataGateway:
-    """Serves the modules `data` and `reports`. Call `open` once before anything else.
+class ReportGateway:
+    """Serves the module `reports`. Call `open` once before anything else.
 
     `now_ms` is the time in Unix ms: it says which day is today.
     """
@@ -56,21 +53,15 @@ class DataGateway:
             await SCHEMA.ensure(self._pool)
 
     async def call(self, module: str, action: str, request: ToolRequest) -> Json:
-        """Read data, or make a report: once for `request.call_id`, which is its id.
+        """Make a report: once for `request.call_id`, which is its id.
 
         Raises:
             ToolError: refused, in words for the model.
             UnavailableError: Postgres does not answer; asking again is safe.
         """
-        match module, action:
-            case "data", "queryData":
-                return await data.query(self._pool, request.site_id, request.arguments)
-            case "data", "aggregateData":
-                return await data.aggregate(self._pool, request.site_id, request.arguments)
-            case _ if (module, action) == (REPORTS_MODULE, GENERATE):
-                return await self._generate(request)
-            case _:
-                raise ToolError(f"There is no {action} in the module {module}.")
+        if (module, action) != (REPORTS_MODULE, GENERATE):
+            raise ToolError(f"There is no {action} in the module {module}.")
+        return await self._generate(request)
 
     async def _generate(self, request: ToolRequest) -> Json:
         asked = hashlib.sha256(orjson.dumps(request.arguments, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from processors.tools.builtin import communication, crm, data, delegation, tasks
+from processors.tools.builtin import communication, crm, data, delegation, system, tasks, web
 from processors.tools.globs import permits
 from processors.tools.validation import validator_for
 from schemas.catalogue import ToolDefinition
@@ -13,6 +13,8 @@ BUILTIN: tuple[ToolDefinition, ...] = (
     *communication.TOOLS,
     *tasks.TOOLS,
     *data.TOOLS,
+    *web.TOOLS,
+    *system.TOOLS,
     *delegation.TOOLS,
 )
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 
 from infra.modules.sandbox import SCHEMA
-from infra.reports.gateway import DataGateway
+from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
 from processors.tools.builtin.reports import report_tool
 from processors.tools.port import ToolRequest
@@ -76,8 +76,8 @@ async def opened_database(postgres_url: str) -> AsyncIterator[tuple[Pool, str]]:
         await admin.close()
 
 
-def gateway(pool: Pool, now: datetime = NOW) -> DataGateway:
-    return DataGateway(pool, TEMPLATES, lambda: int(now.timestamp() * 1000))
+def gateway(pool: Pool, now: datetime = NOW) -> ReportGateway:
+    return ReportGateway(pool, TEMPLATES, lambda: int(now.timestamp() * 1000))
 
 
 async def give_a_past(pool: Pool, site: SiteId, *, days: int = 70, most: int = 5) -> None:
@@ -118,13 +118,13 @@ def request(site: SiteId, tool: str, call_id: str | None = None, **arguments: Js
     )
 
 
-async def use(door: DataGateway, asked: ToolRequest) -> JsonObject:
+async def use(door: ReportGateway, asked: ToolRequest) -> JsonObject:
     assert asked.tool.module is not None
     assert asked.tool.action is not None
     result: JsonObject = await door.call(asked.tool.module, asked.tool.action, asked)
     return result
 
 
-async def make(door: DataGateway, site: SiteId, template: str = "weekly_performance", **more: Json) -> JsonObject:
+async def make(door: ReportGateway, site: SiteId, template: str = "weekly_performance", **more: Json) -> JsonObject:
     given = {"narrative": NARRATIVE[template], **more}
     return await use(door, request(site, "generate_report", template=template, **given))

@@ -9,12 +9,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from infra.reports import data as data_tools
 from infra.reports import sources
-from infra.reports.gateway import DataGateway
+from infra.reports.gateway import ReportGateway
 from infra.reports.sources import SQL
 from processors.reports.metrics import METRICS
-from processors.tools.builtin.data import ENTITIES
 from processors.tools.call import call_tool
 from processors.tools.port import ToolError
 from projections.db import Pool
@@ -23,7 +21,6 @@ from schemas.ids import SiteId, random_id
 from schemas.message import Json, JsonObject
 from schemas.reports import Report
 from tests.infra.report_places import (
-    AGENT,
     NARRATIVE,
     NOW,
     TEMPLATES,
@@ -64,7 +61,7 @@ async def pool(postgres_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def door(pool: Pool) -> DataGateway:
+def door(pool: Pool) -> ReportGateway:
     return gateway(pool)
 
 
@@ -85,7 +82,7 @@ def rows_of(markdown: str, head: str) -> dict[str, list[str]]:
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 
-async def test_the_numbers_of_a_week_are_those_of_independent_sql(pool: Pool, door: DataGateway) -> None:
+async def test_the_numbers_of_a_week_are_those_of_independent_sql(pool: Pool, door: ReportGateway) -> None:
     report = await make(door, SITE)
     assert report["title"] == f"Weekly performance, {WEEK[0]} to {WEEK[1]}"
     rows = rows_of(report["markdown"], "What")
@@ -100,7 +97,7 @@ async def test_the_numbers_of_a_week_are_those_of_independent_sql(pool: Pool, do
     assert "5,110 tokens were used" in report["markdown"]  # 7 days of 730
 
 
-async def test_the_charts_have_the_numbers_of_each_day(pool: Pool, door: DataGateway) -> None:
+async def test_the_charts_have_the_numbers_of_each_day(pool: Pool, door: ReportGateway) -> None:
     report = Report.model_validate(await make(door, SITE))
     chart = next(chart for chart in report.charts if chart.name == "contacts")
     by_day = [await counted(pool, "New contacts", day, day) for day in chart.labels]
@@ -108,7 +105,7 @@ async def test_the_charts_have_the_numbers_of_each_day(pool: Pool, door: DataGat
     assert (chart.labels[0], chart.labels[-1]) == WEEK
 
 
-async def test_a_forecast_is_drawn_from_the_months_that_independent_sql_counts(pool: Pool, door: DataGateway) -> None:
+async def test_a_forecast_is_drawn_from_the_months_that_independent_sql_counts(pool: Pool, door: ReportGateway) -> None:
     report = Report.model_validate(await make(door, SITE, "quarterly_forecast"))
     chart = next(chart for chart in report.charts if chart.name == "contacts")
     actual, expected = chart.series
@@ -120,7 +117,7 @@ async def test_a_forecast_is_drawn_from_the_months_that_independent_sql_counts(p
     assert chart.labels[expected.start :] == ("2026-01", "2026-02", "2026-03")
 
 
-async def test_a_day_that_stands_out_is_found(pool: Pool, door: DataGateway) -> None:
+async def test_a_day_that_stands_out_is_found(pool: Pool, door: ReportGateway) -> None:
     site = SiteId(random_id())
     await give_a_past(pool, site, days=40, most=3)
     odd = datetime(2026, 1, 14, 12, tzinfo=UTC)
@@ -136,14 +133,14 @@ async def test_a_day_that_stands_out_is_found(pool: Pool, door: DataGateway) -> 
     ]
 
 
-async def test_a_site_without_data_gets_a_report_of_zeros(door: DataGateway) -> None:
+async def test_a_site_without_data_gets_a_report_of_zeros(door: ReportGateway) -> None:
     for template in TEMPLATES:
         report = Report.model_validate(await make(door, SiteId(random_id()), template))
         assert report.is_whole()
         assert {value for chart in report.charts for one in chart.series for value in one.values} == {0}
 
 
-async def test_another_sites_data_are_in_no_number(pool: Pool, door: DataGateway) -> None:
+async def test_another_sites_data_are_in_no_number(pool: Pool, door: ReportGateway) -> None:
     await give_a_past(pool, third := SiteId(random_id()), days=20)
     before = await make(door, third)
     await give_a_past(pool, SiteId(random_id()), days=20)
@@ -158,7 +155,6 @@ async def test_another_sites_data_are_in_no_number(pool: Pool, door: DataGateway
 def test_every_metric_has_its_statement_and_every_one_is_bound_to_a_site() -> None:
     assert SQL.keys() == METRICS.keys()
     assert all("site_id = $1" in sql for sql in (*SQL.values(), sources.COSTS))
-    assert data_tools.TABLES.keys() == ENTITIES.keys()
 
 
 # --- once -----------------------------------------------------------------------------------------------------------
@@ -189,14 +185,14 @@ async def test_calls_at_the_same_time_get_one_report(pool: Pool) -> None:
     assert await pool.fetchval("SELECT count(*) FROM reports.calls WHERE site_id = $1", site) == 1
 
 
-async def test_the_same_key_of_two_sites_are_two_reports(pool: Pool, door: DataGateway) -> None:
+async def test_the_same_key_of_two_sites_are_two_reports(pool: Pool, door: ReportGateway) -> None:
     call_id, given = random_id(), dict(WEEKLY)
     ours = await use(door, request(SITE, "generate_report", call_id, **given))
     theirs = await use(door, request(OTHER_SITE, "generate_report", call_id, **given))
     assert ours["sha256"] != theirs["sha256"]
 
 
-async def test_answers_are_forgotten_once_nobody_can_ask_again(pool: Pool, door: DataGateway) -> None:
+async def test_answers_are_forgotten_once_nobody_can_ask_again(pool: Pool, door: ReportGateway) -> None:
     site = SiteId(random_id())
     await make(door, site)
     await pool.execute("UPDATE reports.calls SET made_at = now() - interval '46 days' WHERE site_id = $1", site)
@@ -218,13 +214,13 @@ async def test_answers_are_forgotten_once_nobody_can_ask_again(pool: Pool, door:
     ],
 )
 async def test_a_period_that_can_not_be_is_refused(
-    door: DataGateway, template: str, first: str, last: str, words: str
+    door: ReportGateway, template: str, first: str, last: str, words: str
 ) -> None:
     with pytest.raises(ToolError, match=words):
         await make(door, SITE, template, period={"first": first, "last": last})
 
 
-async def test_a_period_may_be_asked_for(door: DataGateway) -> None:
+async def test_a_period_may_be_asked_for(door: ReportGateway) -> None:
     report = await make(door, SITE, "monthly_trends", period={"first": "2025-12-01", "last": "2025-12-31"})
     assert (report["first"], report["last"]) == ("2025-12-01", "2025-12-31")
     assert "New contacts | n/a |" in report["markdown"]  # one month has no trend
@@ -232,7 +228,7 @@ async def test_a_period_may_be_asked_for(door: DataGateway) -> None:
     assert today["title"] == "Weekly performance, 2026-01-26"
 
 
-async def test_a_narrative_that_does_not_fit_is_told_to_the_model(door: DataGateway) -> None:
+async def test_a_narrative_that_does_not_fit_is_told_to_the_model(door: ReportGateway) -> None:
     asked = request(SITE, "generate_report", template="weekly_performance", narrative={"summary": "x"})
 
     async def answer(_: object) -> Json:
@@ -244,7 +240,7 @@ async def test_a_narrative_that_does_not_fit_is_told_to_the_model(door: DataGate
     assert "What the numbers tell" in result.error
 
 
-async def test_a_hostile_narrative_is_text_in_the_report(door: DataGateway) -> None:
+async def test_a_hostile_narrative_is_text_in_the_report(door: ReportGateway) -> None:
     hostile = "# Fine\n\n[pay](https://evil.example.com) <script>x</script> {{tokens.total}} ![x](chart:contacts)"
     narrative = {"summary": hostile, "insights": [hostile], "recommendations": ["| a |", "![x](chart:runs)"]}
     report = await make(door, SITE, narrative=narrative)
@@ -255,14 +251,16 @@ async def test_a_hostile_narrative_is_text_in_the_report(door: DataGateway) -> N
 
 
 async def test_a_report_that_would_not_fit_the_log_is_refused(
-    door: DataGateway, monkeypatch: pytest.MonkeyPatch
+    door: ReportGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.reports.gateway.OUTPUT_LIMIT_BYTES", 1_000)
     with pytest.raises(ToolError, match="over 1000: write less"):
         await make(door, SITE)
 
 
-async def test_what_takes_too_long_is_given_up(pool: Pool, door: DataGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_takes_too_long_is_given_up(
+    pool: Pool, door: ReportGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "STATEMENT_TIMEOUT_MS", 50)
     monkeypatch.setitem(SQL, "tokens", SQL["tokens"].replace("WHERE", "WHERE pg_sleep(5) IS NOT NULL AND"))
     with pytest.raises(ToolError, match="took too long"):
@@ -278,107 +276,10 @@ async def test_reading_can_write_nothing(pool: Pool) -> None:
 async def test_a_database_that_is_gone_is_unavailable(postgres_url: str) -> None:
     closed = await asyncpg.create_pool(postgres_url, min_size=0, max_size=1)
     await closed.close()
-    for asked in (request(SITE, "data_query", entity_type="tasks"), None):
-        with pytest.raises(UnavailableError, match="Postgres"):
-            await (use(gateway(closed), asked) if asked else make(gateway(closed), SITE))
-
-
-async def test_a_system_without_these_data_says_so(postgres_url: str) -> None:
-    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1) as bare:
-        with pytest.raises(ToolError, match="does not have these data"):
-            await use(gateway(bare), request(SITE, "data_query", entity_type="runs"))
+    with pytest.raises(UnavailableError, match="Postgres"):
+        await make(gateway(closed), SITE)
 
 
 async def test_two_processes_can_open_the_store_at_once(pool: Pool) -> None:
     await pool.execute("DROP SCHEMA reports CASCADE")
     await asyncio.gather(*(gateway(pool).open() for _ in range(4)))
-
-
-# --- the data tools -------------------------------------------------------------------------------------------------
-
-
-async def query(door: DataGateway, entity_type: str, site: SiteId = SITE, **more: Json) -> JsonObject:
-    return await use(door, request(site, "data_query", entity_type=entity_type, **more))
-
-
-async def aggregate(door: DataGateway, entity_type: str, metric: str, **more: Json) -> JsonObject:
-    return await use(door, request(SITE, "data_aggregate", entity_type=entity_type, metric=metric, **more))
-
-
-async def test_rows_are_filtered_ordered_and_cut(pool: Pool, door: DataGateway) -> None:
-    leads = await query(door, "contacts", filters={"status": "lead"}, limit=500)
-    assert leads["count"] == await pool.fetchval(
-        "SELECT count(*) FROM sandbox.contacts WHERE site_id = $1 AND status = 'lead'", SITE
-    )
-    day = {"created_at": {"from": "2026-01-20T00:00:00Z", "to": "2026-01-21T00:00:00Z"}}
-    found = await query(door, "tasks", filters=day, order_by="created_at")
-    assert found["count"] == await counted(pool, "New tasks", "2026-01-20", "2026-01-20")
-    times = [row["created_at"] for row in found["rows"]]
-    assert times == sorted(times)
-    newest = await query(door, "contacts", filters={"company": {"in": ["Company 1", "Company 2"]}}, limit=3)
-    assert [row["company"] in ("Company 1", "Company 2") for row in newest["rows"]] == [True] * 3
-    assert "body" not in (await query(door, "emails", limit=1))["rows"][0]
-
-
-@pytest.mark.parametrize("entity", ENTITIES)
-async def test_every_entity_gives_its_fields_and_its_own_sites_rows_only(
-    pool: Pool, door: DataGateway, entity: str
-) -> None:
-    (row,) = (await query(door, entity, limit=1))["rows"]
-    assert row.keys() == ENTITIES[entity].fields.keys()
-    ours = {row["id"] for row in (await query(door, entity, limit=500))["rows"]}
-    theirs = {row["id"] for row in (await query(door, entity, OTHER_SITE, limit=500))["rows"]}
-    assert ours
-    assert theirs
-    assert ours.isdisjoint(theirs)
-    assert (await query(door, entity, OTHER_SITE, filters={"id": row["id"]}))["count"] == 0
-
-
-async def test_figures_are_those_of_independent_sql(pool: Pool, door: DataGateway) -> None:
-    week = {"from": WEEK[0], "to": WEEK[1]}
-    assert await aggregate(door, "contacts", "count", date_range=week) == {
-        "value": await counted(pool, "New contacts", *WEEK)
-    }
-    by_day = await aggregate(door, "contacts", "count", date_range=week, group_by="day")
-    assert by_day["groups"] == [
-        {"group": f"2026-01-{day}", "value": await counted(pool, "New contacts", f"2026-01-{day}", f"2026-01-{day}")}
-        for day in range(19, 26)
-    ]
-    by_status = await aggregate(door, "runs", "sum:tokens_total", group_by="status")
-    figures = {group["group"]: group["value"] for group in by_status["groups"]}
-    sql = "SELECT status, count(*) * 57 AS n FROM projections.ai_agent_executions WHERE site_id = $1 GROUP BY 1"
-    assert figures == {row["status"]: row["n"] for row in await pool.fetch(sql, SITE)}
-    assert await aggregate(door, "runs", "mean:llm_calls", filters={"agent_id": AGENT}) == {"value": 2}
-    assert await aggregate(door, "runs", "max:duration_ms") == {"value": None}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"filters": {"site_id": str(OTHER_SITE)}}, "'site_id' is no field of contacts"),
-        ({"filters": {"status = 'x' OR 1=1 --": "x"}}, "is no field of contacts"),
-        ({"filters": {"tags": "x"}}, "is no field of contacts"),
-        ({"filters": {"id": "1"}}, "id must be a UUID"),
-        ({"filters": {"created_at": "yesterday"}}, "must be a time"),
-        ({"filters": {"status": 5}}, "must be a text"),
-        ({"order_by": "-email; DROP TABLE x"}, "is no field of contacts"),
-        ({"order_by": "body"}, "there are id, email"),
-    ],
-)
-async def test_what_is_no_field_is_refused(door: DataGateway, arguments: JsonObject, words: str) -> None:
-    with pytest.raises(ToolError, match=re.escape(words)):
-        await query(door, "contacts", **arguments)
-
-
-async def test_values_are_bound_and_never_run(pool: Pool, door: DataGateway) -> None:
-    hostile = "lead' OR '1'='1"
-    assert (await query(door, "contacts", filters={"status": hostile}))["count"] == 0
-    assert (await query(door, "contacts", filters={"company": {"in": ["x'); DROP TABLE sandbox.tasks; --"]}}))[
-        "count"
-    ] == 0
-    with pytest.raises(ToolError, match="that can be used so"):
-        await aggregate(door, "contacts", "sum:email")
-    with pytest.raises(ToolError, match="that can be used so"):
-        await aggregate(door, "contacts", "count", group_by="1; DROP TABLE x")
-    with pytest.raises(ToolError, match="must be a text"):
-        await query(door, "contacts", filters={"status": "a\0b"})

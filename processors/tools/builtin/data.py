@@ -1,127 +1,59 @@
-"""Reading the site's data: rows of one kind, or figures over them. Nothing here changes anything."""
-
-from dataclasses import dataclass
-from typing import Literal
+"""Asking about the site's own data, in a declared language: never in SQL."""
 
 from schemas.catalogue import ToolDefinition
 from schemas.message import JsonObject
 
-Kind = Literal["text", "id", "number", "time", "list"]
+ENTITIES = ("agents", "approvals", "contacts", "emails", "executions", "notes", "tasks", "tool_calls", "usage")
 
-ROWS_DEFAULT = 100
-ROWS_LIMIT = 500
-GROUPS_LIMIT = 500
-OPERATIONS = ("count", "sum", "mean", "min", "max")
-PERIODS = ("day", "week", "month")
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """A kind of row: its fields, and the one that says when."""
-
-    name: str
-    fields: dict[str, Kind]
-    time: str
-
-
-ENTITIES: dict[str, Entity] = {
-    entity.name: entity
-    for entity in (
-        Entity(
-            "contacts",
-            {
-                "id": "id",
-                "email": "text",
-                "first_name": "text",
-                "last_name": "text",
-                "company": "text",
-                "status": "text",
-                "tags": "list",
-                "created_at": "time",
-                "updated_at": "time",
-            },
-            "created_at",
-        ),
-        Entity("notes", {"id": "id", "contact_id": "id", "type": "text", "created_at": "time"}, "created_at"),
-        Entity(
-            "tasks",
-            {
-                "id": "id",
-                "title": "text",
-                "status": "text",
-                "priority": "text",
-                "assigned_to": "text",
-                "due_date": "time",
-                "created_at": "time",
-            },
-            "created_at",
-        ),
-        Entity("emails", {"id": "id", "status": "text", "subject": "text", "created_at": "time"}, "created_at"),
-        Entity(
-            "runs",
-            {
-                "id": "id",
-                "agent_id": "id",
-                "status": "text",
-                "trigger_type": "text",
-                "llm_calls": "number",
-                "tool_calls": "number",
-                "tokens_total": "number",
-                "duration_ms": "number",
-                "started_at": "time",
-                "completed_at": "time",
-            },
-            "started_at",
-        ),
-    )
+_ENTITY: JsonObject = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 64,
+    "description": f"What to ask about: {', '.join(ENTITIES)}.",
 }
-
-_FIELDS = "; ".join(f"{name}: {', '.join(entity.fields)}" for name, entity in ENTITIES.items())
-_ENTITY: JsonObject = {"type": "string", "enum": [*ENTITIES], "description": f"What to read. Fields: {_FIELDS}."}
-_NAME: JsonObject = {"type": "string", "maxLength": 60}
-_SCALAR: JsonObject = {"type": ["string", "number", "integer"], "maxLength": 500}
 _FILTERS: JsonObject = {
     "type": "object",
+    "maxProperties": 20,
     "description": (
-        'By field: a value; or {"in": [values]}; or {"from": value, "to": value}, the second one excluded. '
-        "Times are written like 2026-03-01T00:00:00Z."
+        'Conditions by field, all of which must hold: a value, such as {"status": "lead"}, or operators, such as '
+        '{"created_at": {"gte": "2026-01-01T00:00:00Z"}}. Operators: eq, ne, lt, lte, gt, gte, in, contains, '
+        "starts_with, is_null."
     ),
-    "maxProperties": 10,
-    "additionalProperties": {
-        "anyOf": [
-            _SCALAR,
-            {
-                "type": "object",
-                "properties": {
-                    "in": {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": 100},
-                    "from": _SCALAR,
-                    "to": _SCALAR,
-                },
-                "minProperties": 1,
-                "additionalProperties": False,
-            },
-        ]
-    },
 }
 
-QUERY = ToolDefinition(
+DATA_QUERY = ToolDefinition(
     name="data_query",
     display_name="Query Data",
-    description="Read rows of the site's data, filtered and ordered.",
+    description=(
+        "Find records of the site. An unknown entity or field is answered with those that there are. Long texts are "
+        "cut; `more` says whether there were further records."
+    ),
     category="data",
     parameters={
         "type": "object",
         "properties": {
             "entity_type": _ENTITY,
             "filters": _FILTERS,
+            "fields": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 64},
+                "minItems": 1,
+                "maxItems": 40,
+                "description": "The fields to return; all if left out.",
+            },
             "limit": {
                 "type": "integer",
                 "minimum": 1,
-                "maximum": ROWS_LIMIT,
-                "default": ROWS_DEFAULT,
-                "description": "How many rows to return at most.",
+                "maximum": 200,
+                "default": 100,
+                "description": "How many records to return at most.",
             },
-            "order_by": {**_NAME, "description": "A field; with a minus before it, the highest or newest first."},
+            "order_by": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 65,
+                "description": "The field to sort by; with a minus before it, such as -created_at, downwards.",
+            },
         },
         "required": ["entity_type"],
         "additionalProperties": False,
@@ -129,13 +61,13 @@ QUERY = ToolDefinition(
     handler_type="internal",
     module="data",
     action="queryData",
-    timeout_s=15.0,
+    rate_limit_per_minute=60,
 )
 
-AGGREGATE = ToolDefinition(
+DATA_AGGREGATE = ToolDefinition(
     name="data_aggregate",
     display_name="Aggregate Data",
-    description="Count rows of the site's data, or sum up a number of theirs, in all or by groups.",
+    description="Count or add up records of the site, all together or by group. The largest groups come first.",
     category="data",
     parameters={
         "type": "object",
@@ -143,20 +75,28 @@ AGGREGATE = ToolDefinition(
             "entity_type": _ENTITY,
             "metric": {
                 "type": "string",
-                "pattern": rf"^(count|({'|'.join(OPERATIONS[1:])}):[a-z_]{{1,60}})$",
-                "description": "count, or sum, mean, min or max of a field with numbers, such as sum:tokens_total.",
+                "minLength": 1,
+                "maxLength": 100,
+                "description": "count, or sum, avg, min, max or count_distinct of a field, such as sum(cost_micros).",
             },
-            "group_by": {**_NAME, "description": f"A field with text or ids, or a period: {', '.join(PERIODS)} (UTC)."},
-            "date_range": {
-                "type": "object",
-                "description": "Only rows of these UTC days, both included.",
-                "properties": {
-                    "from": {"type": "string", "format": "date"},
-                    "to": {"type": "string", "format": "date"},
-                },
-                "additionalProperties": False,
+            "group_by": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 100,
+                "description": "A field, or day, week or month of a time, such as month(created_at).",
             },
             "filters": _FILTERS,
+            "date_range": {
+                "type": "object",
+                "properties": {
+                    "from": {"type": "string", "maxLength": 40, "description": "From this time or day on."},
+                    "to": {"type": "string", "maxLength": 40, "description": "Before this time or day."},
+                    "field": {"type": "string", "maxLength": 64, "description": "By this time, if not the usual."},
+                },
+                "minProperties": 1,
+                "additionalProperties": False,
+                "description": "Only records of this span of time, such as from 2026-01-01 to 2026-02-01.",
+            },
         },
         "required": ["entity_type", "metric"],
         "additionalProperties": False,
@@ -164,7 +104,7 @@ AGGREGATE = ToolDefinition(
     handler_type="internal",
     module="data",
     action="aggregateData",
-    timeout_s=15.0,
+    rate_limit_per_minute=60,
 )
 
-TOOLS = (QUERY, AGGREGATE)
+TOOLS = (DATA_QUERY, DATA_AGGREGATE)
