@@ -1,0 +1,1 @@
+CANNOT_BE_ASKED: dict[str, str] = {}
