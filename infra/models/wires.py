@@ -171,8 +171,13 @@ class AnthropicWire(_StainlessWire):
 
 
 def _anthropic_arguments(body: JsonObject) -> Any:
-    named = {name: body[name] for name in ("model", "max_tokens", "messages")}
-    return {**named, "extra_body": {name: value for name, value in body.items() if name not in named}}
+    """Return the SDK's arguments; the body is sent as it is, over what is named.
+
+    The model's name goes with the rest: the SDK warns of names that it takes for old, which is its provider's to say.
+    """
+    named = {"max_tokens": body["max_tokens"], "messages": body["messages"]}
+    rest = {name: value for name, value in body.items() if name not in named}
+    return {**named, "model": "", "extra_body": rest}
 
 
 class GoogleWire:

@@ -48,6 +48,15 @@ class Attempt:
 Tell = Callable[[Attempt], Awaitable[None]]
 
 
+def fallbacks_of(config: object) -> tuple[ModelName, ...]:
+    """Return the models that a configuration names to be asked in place of its own, as `provider/model` each.
+
+    A configuration without the field `fallback_models` has none.
+    """
+    named: tuple[str, ...] = getattr(config, "fallback_models", ())
+    return tuple(ModelName(*name.split("/", 1)) for name in named)
+
+
 class ModelPorts:
     """The adapters by the names that agents give their providers; itself a `ModelPort`.
 

@@ -15,7 +15,7 @@ from processors.agents.state import Agent
 from processors.executions.context import ContextPort
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
-from processors.models.call import call_model
+from processors.models.call import Attempt, call_model, fallbacks_of
 from processors.models.port import ModelPort, ModelReply, ModelRequest
 from processors.runtime.awaiting import (
     AskToStart,
@@ -31,6 +31,7 @@ from schemas.commands import (
     ERROR_CHARS,
     DoubtTool,
     ExpireApproval,
+    RecordAttempt,
     RecordContext,
     RecordModelFailure,
     RecordThought,
@@ -202,11 +203,15 @@ class Effects:
         )
 
     async def _call_model(self, agent: Agent, run: Run, request: ModelRequest) -> None:
+        async def tell(attempt: Attempt) -> None:
+            await self._tell_result(run, _attempt(request, attempt))
+
         await self._until_held()
+        others = fallbacks_of(agent.configs[run.agent_version])
         try:
-            reply = await call_model(self._process.models, request)
+            reply = await call_model(self._process.models, request, fallbacks=others, tell=tell)
         except ModelError as error:
-            await self._tell_result(run, _model_failure(request, error.reason, str(error), None))
+            await self._tell_result(run, _given_up(request, error))
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
@@ -338,6 +343,20 @@ def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
     )
 
 
+def _attempt(request: ModelRequest, attempt: Attempt) -> RecordAttempt:
+    return RecordAttempt(
+        execution_id=request.execution_id,
+        step=request.step,
+        reply_id=attempt.reply_id,
+        provider=attempt.provider,
+        model=attempt.model,
+        reason=attempt.reason[:100],
+        message=attempt.message[:ERROR_CHARS],
+        usage=attempt.usage,
+        unsettled=attempt.unsettled,
+    )
+
+
 def _unreadable(thought: RecordThought) -> tuple[str, str] | None:
     """Return why the log could not take a thought, in a word and a sentence: its usage is metered all the same."""
     try:
@@ -349,6 +368,12 @@ def _unreadable(thought: RecordThought) -> tuple[str, str] | None:
     except ValueError as error:
         return "invalid_reply", f"the reply can't be stored: {type(error).__name__}"
     return None
+
+
+def _given_up(request: ModelRequest, error: ModelError) -> RecordModelFailure:
+    failure = _model_failure(request, error.reason, str(error), None)
+    provider, model = error.asked or (request.provider, request.model)
+    return failure.model_copy(update={"provider": provider, "model": model, "usage": error.spent})
 
 
 def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:

@@ -17,6 +17,7 @@ from schemas.commands import (
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
+    RecordAttempt,
     RecordModelFailure,
     RecordThought,
     StartExecution,
@@ -28,6 +29,7 @@ from schemas.events import (
     Event,
     ExecutionStarted,
     RunEvent,
+    StepAttemptFailed,
     StepModelFailed,
     StepThought,
     UsageMetered,
@@ -36,8 +38,8 @@ from schemas.ids import AgentId, ExecutionId, SiteId
 from streams.chain import NO_HEAD, Head
 
 # As tuples: a union is made anew each time that it is asked for.
-_REPLIES = (RecordThought, RecordModelFailure)
-_PAID = (StepThought, StepModelFailed, UsageMetered)
+_REPLIES = (RecordThought, RecordModelFailure, RecordAttempt)
+_PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
 
 REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
 
@@ -102,7 +104,7 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     return []
 
 
-def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
+def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure | RecordAttempt, at_ms: int) -> bool:
     return agent.replies.remembers(fingerprint(reply.reply_id), at_ms)
 
 

@@ -43,7 +43,8 @@ def _ended(finish: str, calls: list[Any]) -> str:
 
 
 def _chat(found: list[Any]) -> Answer:
-    text, finish, usage = "", "", {}
+    text, finish = "", ""
+    usage: dict[str, Any] = {}
     calls: dict[int, list[str]] = {}
     for one in found:
         usage = one.get("usage") or usage
@@ -53,7 +54,9 @@ def _chat(found: list[Any]) -> Answer:
             said = choice.get("message") or choice.get("delta") or {}
             text += said.get("content") or ""
             finish = choice.get("finish_reason") or finish
-            told = said.get("tool_calls") or ([{"function": said["function_call"]}] if said.get("function_call") else [])
+            told = said.get("tool_calls") or (
+                [{"function": said["function_call"]}] if said.get("function_call") else []
+            )
             for position, call in enumerate(told):
                 kept = calls.setdefault(call.get("index", position), ["", ""])
                 kept[0] += call["function"].get("name") or ""
@@ -163,4 +166,6 @@ def _ollama(found: list[Any]) -> Answer:
     ]
     last = found[-1]
     usage = Usage(input_tokens=last.get("prompt_eval_count", 0), output_tokens=last["eval_count"])
-    return Answer(text, calls, usage, _ended({"stop": "stop", "length": "length"}[last.get("done_reason", "stop")], calls))
+    return Answer(
+        text, calls, usage, _ended({"stop": "stop", "length": "length"}[last.get("done_reason", "stop")], calls)
+    )

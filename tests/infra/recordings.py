@@ -21,7 +21,7 @@ from schemas.ids import AgentId, ExecutionId, SiteId
 FOLDER = Path(__file__).parents[3] / "shared/data/llm"
 
 LEFT_OUT = {
-    "reasoning": "a provider's own reasoning (thinking, signatures, encrypted items) is not kept: the log holds what was said",
+    "reasoning": "a provider's own reasoning (thinking, signatures, encrypted items): the log holds what was said",
     "strict": "arguments are validated here, whatever the provider promises of them",
     "system position": "all system messages stand in the system prompt, in their order",
     "schema name": "the name of an answer's schema means nothing to the model",
@@ -230,7 +230,7 @@ def _state(rest: dict[str, Any]) -> None:
             raise NotNeutralError(f"{name}: the provider would keep the conversation")
 
 
-# --- OpenAI -------------------------------------------------------------------------------------------------------------
+# --- OpenAI ---------------------------------------------------------------------------------------------------------
 
 
 def _chat(rest: dict[str, Any], said: Meaning) -> None:
@@ -332,7 +332,7 @@ def _item(item: dict[str, Any], said: Meaning) -> None:
         said.leave_out("phase")
 
 
-# --- Anthropic ----------------------------------------------------------------------------------------------------------
+# --- Anthropic ------------------------------------------------------------------------------------------------------
 
 
 def _messages(rest: dict[str, Any], said: Meaning) -> None:
@@ -386,7 +386,7 @@ def _block(role: str, block: dict[str, Any], said: Meaning) -> None:
             raise NotNeutralError(f"the provider's own item {kind}: it would act outside the policy")
 
 
-# --- Google -------------------------------------------------------------------------------------------------------------
+# --- Google ---------------------------------------------------------------------------------------------------------
 
 
 def _camel(name: str) -> str:
@@ -454,7 +454,7 @@ def _part(role: str, part: dict[str, Any], said: Meaning) -> None:
         raise NotNeutralError(f"the provider's own item {kind}: it would act outside the policy")
 
 
-# --- Ollama -------------------------------------------------------------------------------------------------------------
+# --- Ollama ---------------------------------------------------------------------------------------------------------
 
 
 def _ollama(rest: dict[str, Any], said: Meaning) -> None:
@@ -470,8 +470,22 @@ def _ollama(rest: dict[str, Any], said: Meaning) -> None:
     rest.pop("system", None)
     if "prompt" in rest:
         said.turns.append(("user", "text", rest.pop("prompt")))
+    _ollama_turns(rest.pop("messages", ()), said)
+    for told in rest.pop("tools", None) or ():
+        _plain_tool(told["type"])
+        _function(told["function"], said)
+    options = rest.pop("options", None) or {}
+    said.temperature, said.max_tokens = options.pop("temperature", None), options.pop("num_predict", None)
+    said.stop = options.pop("stop", [])
+    if options:
+        rest["options"] = options
+    wanted = rest.pop("format", None) or None
+    said.answer, said.schema = ("json", None) if wanted == "json" else ("text", wanted)
+
+
+def _ollama_turns(messages: Any, said: Meaning) -> None:
     calls: list[str] = []
-    for message in rest.pop("messages", ()):
+    for message in messages:
         role = message["role"]
         if message.get("images"):
             raise NotNeutralError("content of type image: only text is carried")
@@ -486,19 +500,9 @@ def _ollama(rest: dict[str, Any], said: Meaning) -> None:
                 calls.append(f"call_{len(said.turns)}")
                 told = call["function"]
                 said.turns.append((role, "call", calls[-1], told["name"], told["arguments"]))
-    for told in rest.pop("tools", None) or ():
-        _plain_tool(told["type"])
-        _function(told["function"], said)
-    options = rest.pop("options", None) or {}
-    said.temperature, said.max_tokens = options.pop("temperature", None), options.pop("num_predict", None)
-    said.stop = options.pop("stop", [])
-    if options:
-        rest["options"] = options
-    wanted = rest.pop("format", None) or None
-    said.answer, said.schema = ("json", None) if wanted == "json" else ("text", wanted)
 
 
-# --- embeddings ---------------------------------------------------------------------------------------------------------
+# --- embeddings -----------------------------------------------------------------------------------------------------
 
 
 def embedding(api: str, body: dict[str, Any], provider: str) -> EmbedRequest:

@@ -19,7 +19,7 @@ TRIGGER_KEPT_MS = 8 * 24 * HOUR_MS
 TRIGGER_AHEAD_MS = 24 * HOUR_MS
 GATED = frozenset(tool.name for tool in TOOLS if tool.is_dangerous)
 AFTER_THE_END = frozenset({"tool.completed", "tool.failed", "usage.metered", "command.rejected"})
-REPLIES = {"step.record_thought", "step.record_model_failure"}
+REPLIES = {"step.record_thought", "step.record_model_failure", "step.record_attempt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def _paid_once(world: World, facts: Facts) -> Iterator[str]:
         if event.data["cost_micros"] != usage["input_tokens"] * 2 + usage["output_tokens"] * 10:
             yield f"the reply {event.data['reply_id']} costs {event.data['cost_micros']}"
     spent = defaultdict[str, int](int)
-    for event in facts.all("step.thought", "step.model_failed"):
+    for event in facts.all("step.thought", "step.model_failed", "step.attempt_failed"):
         spent[event.run] += event.data["cost_micros"]
     for event in facts.all(*ENDS):
         if event.data["totals"]["cost_micros"] != spent[event.run]:
@@ -229,7 +229,7 @@ def _told(world: World, facts: Facts) -> Iterator[str]:
 
 
 def _spent(facts: Facts) -> Iterator[Said]:
-    for event in facts.all("step.thought", "step.model_failed", "usage.metered"):
+    for event in facts.all("step.thought", "step.model_failed", "step.attempt_failed", "usage.metered"):
         if event.data["usage"] is not None:
             yield event
 
