@@ -19,7 +19,8 @@ TRIGGER_KEPT_MS = 8 * 24 * HOUR_MS
 TRIGGER_AHEAD_MS = 24 * HOUR_MS
 GATED = frozenset(tool.name for tool in TOOLS if tool.is_dangerous)
 AFTER_THE_END = frozenset({"tool.completed", "tool.failed", "usage.metered", "command.rejected"})
-REPLIES = {"step.record_thought", "step.record_model_failure", "step.record_attempt"}
+REPLIES = {"step.record_thought", "step.record_model_failure"}
+PAID = REPLIES | {"step.record_attempt"}  # after an attempt, the model may be asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ def _paid_once(world: World, facts: Facts) -> Iterator[str]:
 def _paid_at_all(world: World, facts: Facts) -> Iterator[str]:
     paid = {event.data["reply_id"] for event in _spent(facts)}
     for asked in facts.asked:
-        if asked.type in REPLIES and asked.data["usage"] is not None and asked.data["reply_id"] not in paid:
+        if asked.type in PAID and asked.data["usage"] is not None and asked.data["reply_id"] not in paid:
             yield f"the reply {asked.data['reply_id']} at {asked.partition}/{asked.offset} is not metered"
 
 
