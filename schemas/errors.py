@@ -2,6 +2,7 @@
 
     DramacError
     ├── ConfigurationError       a setting or an agent file is wrong                      crash: tell the person
+    │   └── ConditionError       an expression is wrong; also a ValueError, for validators
     ├── NotFoundError            what was named does not exist
     ├── RefusedError             a command was answered with `ai.command.rejected`
     ├── UnavailableError         Kafka, Postgres or a module does not answer              retry
@@ -29,6 +30,10 @@ class DramacError(Exception):
 
 class ConfigurationError(DramacError):
     """A setting or an agent file is wrong."""
+
+
+class ConditionError(ConfigurationError, ValueError):
+    """An expression can't be read, its types do not fit, or it could cost too much."""
 
 
 class NotFoundError(DramacError):

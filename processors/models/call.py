@@ -158,10 +158,13 @@ async def call_model(
         )
         late.asked = (asking.asked.provider, asking.asked.model)
         raise late from error
-    if not reply.settled and tell is not None:
-        said = "the answer came without its usage"
-        await tell(Attempt(random_id(), reply.provider, reply.model, "usage_missing", said, unsettled=True))
     return reply
+
+
+def without_usage(reply: ModelReply) -> Attempt:
+    """Return what is to be noted of an answer whose provider did not say what it cost."""
+    said = "the answer came without its usage"
+    return Attempt(random_id(), reply.provider, reply.model, "usage_missing", said, unsettled=True)
 
 
 class _Asking:

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "e7a9ee343643ca030b231aa9cb9a2e51aeb508a0701b4478eb473a3ed5f730bd",
+        "53dcb1b12cb1a1878ce726ab2f884516a258f52d972d39df8a637987afe57cc4",
     )
 
 

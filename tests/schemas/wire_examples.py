@@ -9,7 +9,9 @@ from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AnyCommand,
+    CancelDelegation,
     CancelExecution,
     CreateAgent,
     DeactivateAgent,
@@ -22,6 +24,7 @@ from schemas.commands import (
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     ResolveApproval,
     ResolveDoubt,
     StartExecution,
@@ -29,6 +32,7 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
+from schemas.delegation import Delegator, Outcome
 from schemas.events import (
     ActionTaken,
     AgentActivated,
@@ -42,6 +46,9 @@ from schemas.events import (
     CatalogueRecorded,
     CommandRejected,
     ContextAssembled,
+    DelegationFinished,
+    DelegationReported,
+    DelegationStarted,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -52,6 +59,7 @@ from schemas.events import (
     RunEvent,
     RunLimits,
     RunTotals,
+    ScheduleAdvanced,
     StepAttemptFailed,
     StepModelFailed,
     StepObserved,
@@ -101,6 +109,10 @@ TRIGGER = Trigger(
     depth=1,
     caused_by=AGENT,
 )
+DELEGATOR = Delegator(agent_id=AGENT, execution_id=RUN, call_id=CALL)
+OUTCOME = Outcome(
+    agent_id=AGENT, execution_id=RUN, status="completed", runs=1, tokens_input=100, tokens_output=20, cost_micros=420
+)
 TOOL = ToolDefinition(
     name="crm_find",
     display_name="Find",
@@ -145,6 +157,11 @@ def command_examples() -> dict[str, Example]:
         DeactivateAgent(),
         DeleteAgent(),
         StartExecution(trigger=TRIGGER),
+        AdvanceSchedule(
+            schedule="hourly @ UTC", after_ms=AT_MS - 9, until_ms=AT_MS, due_ms=AT_MS, missed=1, next_due_ms=AT_MS + 9
+        ),
+        CancelDelegation(trigger=TRIGGER, reason="enough"),
+        ReportDelegation(execution_id=RUN),
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
         RecordContext(
@@ -204,6 +221,9 @@ def _events() -> Sequence[Event]:
         AgentDeleted(id=AGENT, name="Sales"),
         AgentActivated(id=AGENT, name="Sales"),
         AgentDeactivated(id=AGENT, name="Sales"),
+        ScheduleAdvanced(
+            schedule="hourly @ UTC", due_ms=AT_MS, missed=1, until_ms=AT_MS, next_due_ms=AT_MS + 3_600_000
+        ),
         TriggerSkipped(
             trigger_type="event",
             trigger_source="/crm",
@@ -262,6 +282,9 @@ def _events() -> Sequence[Event]:
             execution_id=RUN, approval_id=APPROVAL, call_id=CALL, approved=False, resolved_by="user:ann", note="no"
         ),
         ApprovalExpired(execution_id=RUN, approval_id=APPROVAL, call_id=CALL),
+        DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),
+        DelegationFinished(execution_id=RUN, call_id=CALL, outcome=OUTCOME),
+        DelegationReported(execution_id=RUN, delegator=DELEGATOR),
         ExecutionCompleted(**END, result="Done."),
         ExecutionFailed(**END, reason="model_failed", error="overloaded"),
         ExecutionCancelled(**END, reason="enough", cancelled_by="user:ann"),
