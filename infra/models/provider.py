@@ -95,6 +95,10 @@ class Provider:
             raise self._failure(error, None) from None
         return replace(self._dialect.embed_reply(raw, request), latency_ms=_since_ms(begun_s))
 
+    async def aclose(self) -> None:
+        """Close the connections; nothing can be asked any more."""
+        await self._wire.aclose()
+
     # --- streams ----------------------------------------------------------------------------------------------------
 
     async def _next(

@@ -132,6 +132,10 @@ class Wire(Protocol):
         """Return what one of `errors` says."""
         ...
 
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RawCall:

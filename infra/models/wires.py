@@ -60,10 +60,11 @@ def _answered(response: Any, body: Json) -> Refusal:
 class _StainlessWire:
     """What the SDKs of OpenAI and Anthropic have in common: they are made by one generator."""
 
-    def __init__(self, sdk: Any) -> None:
+    def __init__(self, sdk: Any, client: Any) -> None:
         import httpx2
 
         self._sdk = sdk
+        self._http = client
         self.errors: tuple[type[Exception], ...] = (sdk.APIError, httpx2.HTTPError, ValueError)
 
     def refusal(self, error: Exception) -> Refusal:
@@ -75,6 +76,10 @@ class _StainlessWire:
         if isinstance(error, self._sdk.APIError) and error.body is not None:
             return Refusal(200, {}, _enveloped(error.body))
         return _unanswered(error)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
 
 
 def _enveloped(body: Any) -> Json:
@@ -88,7 +93,7 @@ class OpenAIWire(_StainlessWire):
     def __init__(self, *, api_key: str, base_url: str, api: str, client: Any) -> None:
         import openai
 
-        super().__init__(openai)
+        super().__init__(openai, client)
         self._client = openai.AsyncOpenAI(
             api_key=api_key, base_url=base_url, max_retries=0, timeout=client.timeout, http_client=client
         )
@@ -148,7 +153,7 @@ class AnthropicWire(_StainlessWire):
     def __init__(self, *, api_key: str, base_url: str, client: Any) -> None:
         import anthropic
 
-        super().__init__(anthropic)
+        super().__init__(anthropic, client)
         self._client = anthropic.AsyncAnthropic(
             api_key=api_key, base_url=base_url, max_retries=0, timeout=client.timeout, http_client=client
         )
@@ -188,7 +193,7 @@ class GoogleWire:
         from google import genai
         from google.genai import errors, types
 
-        self._types = types
+        self._http = client
         self._api_error = errors.APIError
         self.errors: tuple[type[Exception], ...] = (errors.APIError, httpx2.HTTPError, ValueError)
         self._client = genai.Client(
@@ -231,6 +236,10 @@ class GoogleWire:
             headers = getattr(error.response, "headers", None) or {}
             return Refusal(error.code or 200, dict(headers), error.details)
         return _unanswered(error)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
 
 
 def _dumped(answer: Any) -> JsonObject:
@@ -281,6 +290,10 @@ class OllamaWire:
         if isinstance(error, self._status_error):
             return _answered(error.response, None)
         return _unanswered(error)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
 
 def _raise_for_status(response: Any) -> None:
