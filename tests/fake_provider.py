@@ -120,7 +120,8 @@ class FakeProvider:
         return await self._respond(writer, path, body, key)
 
     async def _respond(self, writer: asyncio.StreamWriter, path: str, body: dict[str, Any], key: str) -> bool:
-        wire: _Wire | None = {"/v1/chat/completions": _OPENAI, "/v1/messages": _ANTHROPIC}.get(path)
+        wires: dict[str, _Wire] = {"/v1/chat/completions": _OPENAI, "/v1/messages": _ANTHROPIC}
+        wire = wires.get(path)
         if wire is None:
             await _write(writer, 404, b'{"error": {"message": "no such path"}}')
             return True
@@ -305,7 +306,7 @@ class _Anthropic:
         events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
         for index, block in enumerate(self._blocks(said)):
             if block["type"] == "text":
-                start = {"type": "text", "text": ""}
+                start: dict[str, Any] = {"type": "text", "text": ""}
                 delta = {"type": "text_delta", "text": block["text"]}
             else:
                 start = {**block, "input": {}}

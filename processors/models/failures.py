@@ -168,7 +168,7 @@ def _reason(status: int, words: list[str], message: str, body: Json) -> str:
     found = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
     if status in (400, 413, 422, 200, 500) and _TOO_LONG.search(message):
         return "context_length"
-    if found == "rate_limited" and "PerDay" in str(body):
+    if (status == 429 or found == "rate_limited") and "PerDay" in str(body):
         return "quota"
     if found is not None and found != "invalid_request" and not (status >= 500 and found == "unknown_model"):
         return found

@@ -7,6 +7,7 @@ from schemas.chat import ChatMessage
 from schemas.errors import InvalidReplyError
 
 KEPT_CHARS = 500  # of a shortened result: enough to know what it was
+MARK_CHARS = 80  # more than what marks a shortened one: none is shortened twice
 RECENT = 2  # the newest results are what the model is working with
 SAID_CHARS = 4_000  # of an invalid answer, shown to the model again
 
@@ -29,7 +30,7 @@ def shortened(request: ModelRequest) -> ModelRequest | None:
 
 def _cut(message: ChatMessage) -> ChatMessage:
     mark = f" … [shortened: {len(message.content)} characters in all]"
-    if len(message.content) <= KEPT_CHARS + len(mark):
+    if len(message.content) <= KEPT_CHARS + MARK_CHARS:
         return message
     return message.model_copy(update={"content": message.content[:KEPT_CHARS] + mark})
 

@@ -344,7 +344,7 @@ async def test_a_redirect_is_not_followed_with_the_key() -> None:
 
     for api in ("openai", "anthropic", "google", "ollama"):
         provider = opened(
-            ProviderConfig(api, api, KEY),  # type: ignore[arg-type]
+            ProviderConfig(api, api, KEY),
             transport=httpx2.MockTransport(elsewhere),
         )
         await failure(provider, request())
