@@ -85,7 +85,7 @@ async def test_runs_finish_or_are_cancelled_when_their_agent_is_deactivated(syst
             for slug in ("finishes", "stops")
         }
         async with ModuleEventPublisher(system.log) as publisher:
-            await publisher.publish(type="mail.due", site_id=site_id, source="/t", id="1", data={})
+            await publisher.publish(type="mail.due", site_id=site_id, source="/t", id="1", data={"due": 1})
 
         async def all_wait() -> bool:
             return all([await _asked(system, agent_id) for agent_id in ids.values()])
@@ -93,6 +93,8 @@ async def test_runs_finish_or_are_cancelled_when_their_agent_is_deactivated(syst
         try:
             await until(all_wait, "both runs wait for a person")
         except AssertionError:
+            for t in ("module.events", "ai.commands", "ai.dead-letters"):
+                print(t, [(r.key, r.value, r.headers) for r in await system.records(t) if r.key])
             print([(e.type, str(e.event)[:300]) for i in ids.values() for e in await system.history(i)])
             raise
         await cli.say("deactivate", "finishes")
