@@ -2,10 +2,11 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
+from schemas.agent_rules import DelegationRule, Expression, Glob, MonitoringRule, Name, Slug, Text
 from schemas.conditions import compile_condition
 from schemas.errors import ConditionError
 from schemas.message import STORED, Message
@@ -15,10 +16,8 @@ AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guard
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
 MissedRuns = Literal["skip", "once", "all"]
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Text = Annotated[str, StringConstraints(max_length=20_000)]
-Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
+Aggregate = Literal["sum", "last", "average"]
+Period = Literal["hour", "day", "week", "month", "quarter", "year"]
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
 _PLAIN_TRIGGERS = ("manual", "webhook")
@@ -26,7 +25,12 @@ _EVENT, _SCHEDULE = "event:", "schedule:"
 
 
 class Goal(Message):
-    """What an agent works towards; `priority` 10 matters most."""
+    """What an agent works towards; `priority` 10 matters most.
+
+    A goal with an `event` (a glob of types, of the modules or of the agent's own `ai.*`) is measured: `progress`, CEL
+    over the event, says by how much, where `condition` holds. `aggregate` makes the goal's value of these amounts.
+    `period` (UTC) begins it anew; without one, a value goes on for ever.
+    """
 
     name: Name
     description: Text = ""
@@ -36,6 +40,11 @@ class Goal(Message):
     comparison: Comparison = "gte"
     is_recurring: bool = True
     deadline: datetime | None = None
+    event: Glob | None = None
+    condition: Expression | None = None
+    progress: Expression = "1"
+    aggregate: Aggregate = "sum"
+    period: Period | None = None
 
 
 class Example(Message):
@@ -88,6 +97,9 @@ class AgentConfig(Message):
 
     managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
     max_delegations_per_run: int = Field(default=8, ge=1, le=100)
+    delegation_rules: tuple[DelegationRule, ...] = Field(default=(), max_length=50)
+    report_templates: tuple[Slug, ...] = Field(default=(), max_length=50)
+    monitoring_rules: tuple[MonitoringRule, ...] = Field(default=(), max_length=50)
 
     @field_validator("timezone")
     @classmethod

@@ -176,6 +176,18 @@ def compile_number(text: str, variables: Variables = EVENT) -> Expression:
     return expression
 
 
+def compile_amount(text: str, variables: Variables = EVENT) -> Expression:
+    """Return the expression for a number or a truth that `text` writes over `variables`; it may still be anything.
+
+    Raises:
+        ConditionError: as of `compile_condition`.
+    """
+    expression = _compiled(text, tuple(variables.items()))
+    if expression._program.return_type() == cel.Type.BOOL:
+        return expression
+    return compile_number(text, variables)
+
+
 def event_facts(*, type: str, source: str, id: str, subject: str | None, time_ms: int, data: object) -> Facts:
     """Return what conditions over an event are about."""
     return Facts(

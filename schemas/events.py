@@ -44,7 +44,7 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
-    version = 2  # 1: a configuration without time zone and missed runs
+    version = 3  # 1: a configuration without time zone and missed runs; 2: without rules by type and measured goals
     id: AgentId
     name: str
     type: AgentType
@@ -54,12 +54,18 @@ class AgentCreated(Event):
 
 
 class AgentUpdated(Event):
-    """The configuration changed: `changes` has the new value of each changed field."""
+    """The configuration changed: `changes` has the new value of each changed field.
+
+    `rolled_back_to`: it is that of this earlier version again.
+    """
 
     wire = "ai.agent.updated"
+    version = 2  # 1: without `rolled_back_to` and `reason`
     id: AgentId
     agent_version: int
     changes: JsonObject
+    rolled_back_to: int | None = None
+    reason: str = ""
 
 
 class AgentDeleted(Event):
@@ -79,11 +85,13 @@ class AgentActivated(Event):
 
 
 class AgentDeactivated(Event):
-    """Triggers start no more runs."""
+    """Triggers start no more runs; `cancel_runs`: those under way were cancelled, else they finish."""
 
     wire = "ai.agent.deactivated"
+    version = 2  # 1: without `cancel_runs`; what ran finished
     id: AgentId
     name: str
+    cancel_runs: bool = False
 
 
 class TriggerSkipped(Event):
@@ -120,6 +128,30 @@ class CatalogueRecorded(Event):
     wire = "ai.agent.catalogue_recorded"
     sha256: str
     catalogue: Catalogue
+
+
+class GoalProgressed(Event):
+    """An event moved a goal: by `delta`, to `value`, which `count` events gave since the goal's period began.
+
+    `total` is the sum of their amounts. `achieved_at_ms` is since when the goal is met, None while it is not;
+    `period_start_ms` and `period_end_ms` are None for a goal without a period.
+    """
+
+    wire = "ai.goal.progressed"
+    goal: str
+    event_source: str
+    event_id: str
+    event_type: str
+    event_time_ms: int
+    amount: float
+    delta: float
+    value: float
+    total: float
+    count: int
+    achieved: bool
+    achieved_at_ms: int | None
+    period_start_ms: int | None
+    period_end_ms: int | None
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -477,6 +509,7 @@ EVENTS: dict[str, type[Event]] = {
         TriggerSkipped,
         ScheduleAdvanced,
         CatalogueRecorded,
+        GoalProgressed,
         ExecutionStarted,
         ContextAssembled,
         ExecutionCompleted,

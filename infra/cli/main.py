@@ -37,7 +37,9 @@ app.command()(dev.dev)
 app.command()(worker.worker)
 app.command()(api.api)
 app.command()(publish.publish)
-app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
+app.add_typer(
+    agents.app, name="agents", help="Agents: create, update, apply, show, versions, diff, rollback, goals, and more."
+)
 app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
 app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")

@@ -13,6 +13,17 @@ CATALOGUES_KEPT = 8  # newest catalogues a stream knows besides those that a liv
 
 
 @dataclass(frozen=True, slots=True)
+class GoalProgress:
+    """How far a goal is: what `schemas.events.GoalProgressed` said of it last."""
+
+    value: float = 0.0
+    total: float = 0.0
+    count: int = 0
+    achieved_at_ms: int | None = None
+    period_start_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A schedule as it was followed up to `after_ms`, and when it comes next (Unix ms).
 
@@ -30,6 +41,7 @@ class Agent:
 
     In place, since a copy of it for each event costs more than the decision. `configs` has the current version
     and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
+    `goals` has how far those of the configuration are that were ever moved, by name.
     `schedules` has those in force, by key; none while the agent is not active.
     """
 
@@ -44,6 +56,7 @@ class Agent:
     replies: Ledger = field(default_factory=Ledger)
     hour: deque[int] = field(default_factory=deque)
     day: deque[int] = field(default_factory=deque)
+    goals: dict[str, GoalProgress] = field(default_factory=dict)
     schedules: dict[str, Planned] = field(default_factory=dict)
 
     @property

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
@@ -64,7 +65,8 @@ class Run:
 
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
-    `paused_at_ms` is since when. `outcome`, `refused` and `reported` are of a run that works for another one.
+    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
+    `reported` are of a run that works for another one.
     """
 
     id: ExecutionId
@@ -94,6 +96,7 @@ class Run:
     tokens_input: int = 0
     tokens_output: int = 0
     cost_micros: int = 0
+    goals: dict[str, GoalProgress] = field(default_factory=dict)
     delegations: int = 0
     delegated_runs: int = 0
     delegated_tokens_input: int = 0

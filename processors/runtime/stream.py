@@ -15,6 +15,7 @@ from processors.executions.metering import metered
 from processors.executions.state import Run
 from processors.runtime.ledger import fingerprint
 from schemas.commands import (
+    CANCELLED_AT_ONCE,
     ActivateAgent,
     AdvanceSchedule,
     CancelDelegation,
@@ -22,6 +23,7 @@ from schemas.commands import (
     DeactivateAgent,
     DeleteAgent,
     RecordAttempt,
+    RecordGoalProgress,
     RecordModelFailure,
     RecordThought,
     StartExecution,
@@ -88,16 +90,16 @@ def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]
 def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     agent, command = stream.agent, envelope.command
     match command:
-        case AdvanceSchedule():
+        case AdvanceSchedule() | RecordGoalProgress():
             return agents.decide(agent, command, stream.live_runs(), at_ms)
+        case DeactivateAgent(cancel_runs=True) if agent.exists:
+            return _deactivate_and_cancel(stream, command, envelope.actor, at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
             if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
             events = agents.decide(agent, command, stream.live_runs(), at_ms)
             if isinstance(command, DeleteAgent):
-                for run in stream.runs.values():
-                    if not run.ended:
-                        events = [*cancelled(run, "the agent was deleted", envelope.actor, at_ms), *events]
+                events = [*_cancel_all(stream, "the agent was deleted", envelope.actor, at_ms), *events]
             return events
     if isinstance(command, CancelDelegation):
         return _cancel_delegation(stream, command, envelope.actor, at_ms)
@@ -111,6 +113,23 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     if is_person(envelope.actor):
         return [agents.rejected(command, "not_found", "there is no such live run", command.execution_id)]
     return []
+
+
+def _cancel_all(stream: Stream, reason: str, actor: str, at_ms: int) -> list[Event]:
+    """Cancel every live run, the newest first."""
+    live = [run for run in stream.runs.values() if not run.ended]
+    return [event for run in reversed(live) for event in cancelled(run, reason, actor, at_ms)]
+
+
+def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str, at_ms: int) -> list[Event]:
+    """Cancel what runs, some at a time: asked again, also of an agent that is not active, it cancels the next."""
+    live = [run for run in stream.runs.values() if not run.ended][:CANCELLED_AT_ONCE]
+    events: list[Event] = []
+    for run in live:
+        events += cancelled(run, "the agent was deactivated", actor, at_ms)
+    if stream.agent.active or not live:
+        events += agents.decide(stream.agent, command, 0, at_ms)
+    return events
 
 
 def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at_ms: int) -> list[Event]:
@@ -168,7 +187,9 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
         agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
     if isinstance(event, ExecutionStarted):
         agents.evolve(agent, event, at_ms)
-        stream.runs[event.execution_id] = executions.begin(event, agent.site_id, correlation_id, at_ms)
+        run = stream.runs[event.execution_id] = executions.begin(event, agent.site_id, correlation_id, at_ms)
+        if agent.goals:
+            run.goals = dict(agent.goals)
         return
     if not isinstance(event, RunEvent):
         agents.evolve(agent, event, at_ms)
@@ -178,11 +199,11 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
         if not isinstance(event, AgentDeleted):
             _forget_unused(stream)
         return
-    run = stream.runs.get(event.execution_id)
-    if run is None:
+    found = stream.runs.get(event.execution_id)
+    if found is None:
         return
-    executions.evolve(agent, run, event, at_ms)
-    if run.ended and not run.unsettled:
+    executions.evolve(agent, found, event, at_ms)
+    if found.ended and not found.unsettled:
         del stream.runs[event.execution_id]
 
 

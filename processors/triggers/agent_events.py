@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from processors.triggers.directory import Directory
+from processors.triggers.goals import goal_drafts
 from processors.triggers.module_events import TRIGGER_LIMIT_BYTES
 from processors.triggers.router import Router, start_command
 from schemas.envelope import EventEnvelope
@@ -23,6 +24,7 @@ from schemas.events import (
     ExecutionFailed,
     ExecutionStarted,
     ExecutionTimedOut,
+    GoalProgressed,
     ScheduleAdvanced,
     TriggerSkipped,
     UsageMetered,
@@ -40,7 +42,8 @@ ENDED_KEPT = 10_000  # ended runs of a partition whose depth is still known: eve
 
 _WAKES_NOBODY = frozenset(
     event.wire.encode()
-    for event in (TriggerSkipped, CommandRejected, ScheduleAdvanced, CatalogueRecorded, UsageMetered)
+    # A goal's progress belongs to no run, so no depth could end a circle through it.
+    for event in (TriggerSkipped, CommandRejected, ScheduleAdvanced, CatalogueRecorded, UsageMetered, GoalProgressed)
 )
 _STARTED = ExecutionStarted.wire.encode()
 _ENDED = frozenset(
@@ -107,7 +110,9 @@ class AgentEventRouter(Router):
 
     def _woken(self, record: Record, feed: Feed, directory: Directory) -> list[Draft]:
         site_id = SiteId((record.header("ce_siteid") or b"").decode())
-        if not directory.candidates(site_id, (record.header("ce_type") or b"").decode()):
+        event_type = (record.header("ce_type") or b"").decode()
+        measuring = directory.measuring_own(site_id, (record.key or b"").decode(), event_type)
+        if not measuring and not directory.candidates(site_id, event_type):
             return []  # nearly always: it need not be decoded
         try:
             envelope = decode_event(record)
@@ -120,7 +125,8 @@ class AgentEventRouter(Router):
         woken = [id_ for id_ in directory.listening(site_id, trigger) if _hears(directory, envelope, id_)]
         self.routed += len(woken)
         actor = f"agent:{envelope.agent_id}"
-        return [start_command(site_id, id_, envelope.correlation_id, trigger, actor) for id_ in woken]
+        moved = goal_drafts(measuring, site_id, envelope.correlation_id, trigger, own=True)
+        return [start_command(site_id, id_, envelope.correlation_id, trigger, actor) for id_ in woken] + moved
 
 
 def agent_event(envelope: EventEnvelope, record: Record, depth: int) -> Trigger:

@@ -4,8 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import TypeAdapter
+
+from processors.agents.goals import measured
 from processors.triggers.conditions import facts_of, patterns_of
-from processors.triggers.matching import Candidate, Index
+from processors.triggers.matching import Candidate, Index, wakes
+from schemas.agents import Goal
 from schemas.events import AgentActivated, AgentCreated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
 from schemas.module_events import Trigger
@@ -17,6 +21,8 @@ from streams.topics import EVENTS
 logger = logging.getLogger(__name__)
 
 READ_RECORDS = 5_000
+
+_GOALS = TypeAdapter(tuple[Goal, ...])
 
 _RELEVANT = frozenset(e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeleted))
 
@@ -31,6 +37,7 @@ class Listener:
     allow_self_trigger: bool = False
     ever_active: bool = False
     activated_ms: int = 0
+    goals: tuple[Goal, ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,6 +78,16 @@ class Directory:
             woken.append(agent_id)
         return woken
 
+    def measuring(self, site_id: SiteId) -> list[Listener]:
+        """Return the agents of a site that have a goal which events move: active or not, the world goes on."""
+        return [listener for listener in self.listeners.get(site_id, {}).values() if listener.goals]
+
+    def measuring_own(self, site_id: SiteId, agent_id: str, event_type: str) -> list[Listener]:
+        """Return the agent itself, if what it did moves a goal of its own."""
+        listener = self.listeners.get(site_id, {}).get(AgentId(agent_id))
+        fits = listener is not None and any(wakes(goal.event or "", event_type) for goal in listener.goals)
+        return [listener] if listener is not None and fits else []
+
     async def read_to(self, reader: Reader, ends: Mapping[int, int]) -> None:
         """Read on until every partition has reached its offset in `ends`."""
         while any(self.positions[partition] < end for partition, end in ends.items()):
@@ -90,13 +107,19 @@ class Directory:
         match envelope.event:
             case AgentCreated(config=config):
                 site[envelope.agent_id] = Listener(
-                    envelope.agent_id, config.triggers, config.trigger_conditions, config.allow_self_trigger
+                    envelope.agent_id,
+                    config.triggers,
+                    config.trigger_conditions,
+                    config.allow_self_trigger,
+                    goals=measured(config.goals),
                 )
             case AgentUpdated(changes=changes):
                 if (listener := site.get(envelope.agent_id)) is not None:
                     listener.triggers = tuple(changes.get("triggers", listener.triggers))
                     listener.conditions = changes.get("trigger_conditions", listener.conditions)
                     listener.allow_self_trigger = changes.get("allow_self_trigger", listener.allow_self_trigger)
+                    if "goals" in changes:
+                        listener.goals = measured(_GOALS.validate_python(changes["goals"]))
             case AgentActivated():
                 if (listener := site.get(envelope.agent_id)) is not None:
                     listener.ever_active, listener.activated_ms = True, envelope.at_ms

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from schemas.agents import Goal
 from schemas.chat import ToolCall, Usage
 from schemas.commands import AnyCommand
 from tests.processors import asks
@@ -13,6 +14,7 @@ from tests.processors.samples import AGENT, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 TOOLS = ("look_up", "look_up", "charge_card", "send_mail", "wire_money", "forbidden_tool", "no_such_tool")
+GOALS = (Goal(name="Win", event="crm.deal.won", target=50, period="week"),)
 LATER_MS = (0, *[SECOND_MS] * 12, 60 * SECOND_MS, -30 * SECOND_MS, 25 * 3_600 * SECOND_MS)
 
 
@@ -100,9 +102,11 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
                     "event:contact.*",
                     *(f"schedule:every_{n}_minutes" for n in range(1, 1 + pick % 4)),
                 ),
+                goals=GOALS,
             ),
             asks.advance(f"every_{1 + pick % 3}_minutes @ UTC", pick) if pick % 3 == 2 else asks.activate(),
-            asks.deactivate(),
+            asks.deactivate(cancel_runs=pick % 3 == 0),
+            asks.progress(id_=f"e{pick % 7}", amount=pick, time_ms=max(0, spec.at_ms - pick % 3 * 86_400_000)),
             asks.delete(),
             asks.create(),
         ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from processors.runtime.worker import Worker
 from processors.triggers.agent_events import AgentEventRouter
-from schemas.events import ExecutionStarted, TriggerSkipped
+from schemas.agents import Goal
+from schemas.events import ExecutionStarted, GoalProgressed, TriggerSkipped
 from schemas.ids import AgentId, SiteId, agent_id_of
 from schemas.module_events import TRIGGER_KEPT_MS
 from streams.log import Draft
@@ -93,6 +94,27 @@ async def test_a_condition_picks_events_of_agents_too() -> None:
         await quiet(log)
         assert [run.trigger.data["trigger"]["id"] for run in runs(log, picky)] == ["t2"]
         assert router.unmet >= 1
+
+
+async def test_what_an_agent_does_moves_its_own_goals_once_and_nobody_else_s() -> None:
+    log = await new_log(PARTITIONS)
+    goals = (
+        Goal(name="Runs", event="ai.execution.completed"),
+        Goal(name="Tokens", event="ai.execution.*", condition="data.tokens_used > 0", progress="data.tokens_used"),
+        Goal(name="All", event="*"),
+    )
+    async with house(log):
+        measured, other = await have(log, "measured", goals=goals), await have(log, "other", goals=goals)
+        await tell(log, start("t1"), agent=measured)
+        await until(lambda: len(history(log, measured).all(GoalProgressed)) == 2)
+        await quiet(log)
+    async with house(log):  # another router looks again
+        await tell(log, start("t2"), agent=measured)
+        await until(lambda: len(history(log, measured).all(GoalProgressed)) == 4)
+        await quiet(log)
+    said = {event.goal: event.value for event in history(log, measured).all(GoalProgressed)}
+    assert said == {"Runs": 2, "Tokens": 22}
+    assert history(log, other).all(GoalProgressed) == []
 
 
 async def test_nobody_is_woken_by_itself() -> None:

@@ -85,7 +85,10 @@ class Firm:
     async def hire(self, slug: str, *, active: bool = True, **changes: Any) -> None:
         given: dict[str, Any] = {"agent_type": "specialist", "system_prompt": "Help.", "allowed_tools": ("*",)}
         if slug in ("boss", "chief"):
-            given |= {"agent_type": "orchestrator", "managed_agents": self.managed}
+            given |= {
+                "agent_type": "orchestrator",
+                "managed_agents": tuple(each for each in self.managed if each != slug),
+            }
         await self.say(slug, CreateAgent(config=AgentConfig(slug=slug, name=slug, **(given | changes))))
         if active:
             await self.say(slug, ActivateAgent())

@@ -60,7 +60,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "53dcb1b12cb1a1878ce726ab2f884516a258f52d972d39df8a637987afe57cc4",
+        "0f562762b2af4115b3804b872180ca75597da1b0ed5d1fe6eb7ec3feffeb107d",
     )
 
 
