@@ -13,11 +13,14 @@ import orjson
 from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
-from projections.facts import Fact, as_json, uuid_text
+from projections.facts import Fact, as_json, clean_text, uuid_text
+from projections.reports import report_row
+from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
 from schemas.errors import DecodeError
+from schemas.reports import GENERATE_REPORT
 
 Handler = Callable[[Batch, Fact, dict[str, Any]], None]
 
@@ -70,6 +73,22 @@ def _agent_deactivated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
 
 def _trigger_skipped(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _note(batch, fact, "trigger_skipped", data["reason"], data["message"])
+
+
+def _schedule_advanced(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    key = (fact.site_id, fact.agent_id, clean_text(data["schedule"]))
+    until, next_due_ms, due_ms = _time(data["until_ms"]), data["next_due_ms"], data["due_ms"]
+    delta = batch.schedules.setdefault(key, ScheduleDelta(*key, until, fact.at))
+    delta.followed_until, delta.updated_at = until, fact.at
+    delta.next_due_at = None if next_due_ms is None else _time(next_due_ms)
+    delta.missed_count += data["missed"]
+    if due_ms is not None:
+        delta.last_due_at = _time(due_ms)
+        delta.due_count += 1
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _command_rejected(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -219,6 +238,13 @@ def _step_model_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
         _meter(batch, fact, data)
 
 
+def _step_attempt_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    if data["usage"] is not None:
+        _meter(batch, fact, data)
+    elif data["unsettled"]:
+        batch.usage_of(fact).unsettled_calls += 1
+
+
 def _usage_metered(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _meter(batch, fact, data)
 
@@ -278,6 +304,8 @@ def _tool_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     call.full_sha256 = data["full_sha256"] or call.full_sha256
     call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
     batch.stats_of(fact).total_actions_taken += 1
+    if data["tool"] == GENERATE_REPORT and (report := report_row(fact)) is not None:
+        batch.reports.setdefault((report.site_id, report.id), report)
 
 
 def _tool_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -344,6 +372,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.AgentActivated, _agent_activated),
         (ev.AgentDeactivated, _agent_deactivated),
         (ev.TriggerSkipped, _trigger_skipped),
+        (ev.ScheduleAdvanced, _schedule_advanced),
         (ev.CatalogueRecorded, _catalogue_recorded),
         (ev.ExecutionStarted, _execution_started),
         (ev.ContextAssembled, _context_assembled),
@@ -354,6 +383,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.StepObserved, _step_observed),
         (ev.StepThought, _step_thought),
         (ev.StepModelFailed, _step_model_failed),
+        (ev.StepAttemptFailed, _step_attempt_failed),
         (ev.UsageMetered, _usage_metered),
         (ev.ToolRequested, _tool_requested),
         (ev.ToolStarted, _tool_started),

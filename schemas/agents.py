@@ -4,12 +4,16 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
+from pydantic import AliasChoices, Field, StringConstraints, ValidationInfo, field_validator
 
-from schemas.message import JsonObject, Message
+from schemas.conditions import compile_condition
+from schemas.errors import ConditionError
+from schemas.message import STORED, Message
+from schemas.schedules import check_zone, parse_schedule, schedule_key
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
+MissedRuns = Literal["skip", "once", "all"]
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
@@ -17,8 +21,8 @@ Text = Annotated[str, StringConstraints(max_length=20_000)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
-_SCHEDULE_TRIGGER = re.compile(r"schedule:\S.{0,120}")
 _PLAIN_TRIGGERS = ("manual", "webhook")
+_EVENT, _SCHEDULE = "event:", "schedule:"
 
 
 class Goal(Message):
@@ -59,7 +63,10 @@ class AgentConfig(Message):
     examples: tuple[Example, ...] = Field(default=(), max_length=20)
 
     triggers: tuple[str, ...] = Field(default=("manual",), max_length=100)
-    trigger_conditions: JsonObject = Field(default_factory=dict)
+    trigger_conditions: dict[str, str] = Field(default_factory=dict)
+    timezone: str = Field(default="UTC", max_length=64)
+    missed_runs: MissedRuns = "once"
+    max_missed_runs: int = Field(default=10, ge=1, le=100)
     allow_self_trigger: bool = False
     max_causation_depth: int = Field(default=3, ge=1, le=16)
 
@@ -82,30 +89,51 @@ class AgentConfig(Message):
     managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
     max_delegations_per_run: int = Field(default=8, ge=1, le=100)
 
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, zone: str, info: ValidationInfo) -> str:
+        return zone if info.context is STORED else check_zone(zone)
+
     @field_validator("triggers")
     @classmethod
-    def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_triggers(cls, triggers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for trigger in triggers:
-            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger) or _SCHEDULE_TRIGGER.fullmatch(trigger):
+            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger):
                 continue
-            raise ValueError(
-                f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "
-                "'schedule:hourly', 'webhook' or 'manual'"
-            )
+            if not trigger.startswith(_SCHEDULE):
+                raise ValueError(
+                    f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "
+                    "'schedule:hourly', 'webhook' or 'manual'"
+                )
+            if info.context is not STORED:
+                parse_schedule(trigger.removeprefix(_SCHEDULE))
         return triggers
 
-    @model_validator(mode="after")
-    def _conditions_are_not_ignored(self) -> "AgentConfig":
-        if self.trigger_conditions:
-            raise ValueError("trigger_conditions are not evaluated yet: leave them out, or every event would match")
-        return self
+    @field_validator("trigger_conditions")
+    @classmethod
+    def _checked_conditions(cls, conditions: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if info.context is STORED or "triggers" not in info.data:
+            return conditions  # or what is wrong with triggers is said already
+        able = [t for t in info.data["triggers"] if t.startswith(_EVENT) or t == "webhook"]
+        for trigger, text in conditions.items():
+            if trigger not in able:
+                raise ValueError(
+                    f"{trigger[:80]!r} is no trigger of this agent that brings an event to check; there are "
+                    f"{', '.join(map(repr, able)) or 'none'}, to be written as they stand in triggers"
+                )
+            try:
+                compile_condition(text)
+            except ConditionError as error:
+                raise ValueError(f"{trigger!r}: {error}") from None
+        return conditions
 
     @property
     def event_patterns(self) -> tuple[str, ...]:
         """The globs of event types that wake this agent."""
-        return tuple(t.removeprefix("event:") for t in self.triggers if t.startswith("event:"))
+        return tuple(t.removeprefix(_EVENT) for t in self.triggers if t.startswith(_EVENT))
 
     @property
-    def schedules(self) -> tuple[str, ...]:
-        """The schedules that wake this agent, as they were written."""
-        return tuple(t.removeprefix("schedule:") for t in self.triggers if t.startswith("schedule:"))
+    def schedule_keys(self) -> tuple[str, ...]:
+        """The schedules that wake this agent, by name and time zone, such as `daily_9am @ Europe/Berlin`."""
+        texts = (t.removeprefix(_SCHEDULE) for t in self.triggers if t.startswith(_SCHEDULE))
+        return tuple(dict.fromkeys(schedule_key(text, self.timezone) for text in texts))

@@ -16,6 +16,7 @@ from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import Json, Message
 from schemas.module_events import Trigger
 
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999: no calendar goes further
 ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
 
 
@@ -63,6 +64,23 @@ class StartExecution(Command):
 
     wire = "ai.execution.start"
     trigger: Trigger
+
+
+class AdvanceSchedule(Command):
+    """A timer's word on one schedule: which time is due, and when it comes next; judged by the time of this record.
+
+    It holds for a stream that stands at `after_ms`, and brings it to `until_ms`. `due_ms` is to start a run, if any
+    is; `missed` times before it start none. The times come with the command, since a time zone's rules are no part of
+    the log. `next_due_ms` is None if the schedule never comes again. Times are in Unix ms.
+    """
+
+    wire = "ai.agent.advance_schedule"
+    schedule: str = Field(max_length=300)
+    after_ms: int
+    until_ms: int
+    due_ms: int | None = None
+    missed: int = Field(default=0, ge=0, le=1_000_000_000)
+    next_due_ms: int | None = Field(default=None, le=LATEST_MS)
 
 
 class CancelDelegation(Command):
@@ -145,6 +163,24 @@ class RecordModelFailure(Command):
     usage: Usage | None = None
 
 
+class RecordAttempt(Command):
+    """A question to a model that gave no thought and was followed by another try.
+
+    `usage` is what its provider told; `unsettled`: tokens may have been spent of which nobody told us.
+    """
+
+    wire = "ai.step.record_attempt"
+    execution_id: ExecutionId
+    step: int = Field(ge=1)
+    reply_id: str = Field(min_length=1, max_length=200)
+    provider: str
+    model: str
+    reason: str = Field(max_length=100)
+    message: str = Field(default="", max_length=ERROR_CHARS)
+    usage: Usage | None = None
+    unsettled: bool = False
+
+
 class StartTool(Command):
     """Ask for the right to run, once, a call that can't be repeated. `runner` names one process."""
 
@@ -207,7 +243,14 @@ class ExpireApproval(Command):
 
 
 AgentCommand = (
-    CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution | CancelDelegation
+    CreateAgent
+    | UpdateAgent
+    | ActivateAgent
+    | DeactivateAgent
+    | DeleteAgent
+    | StartExecution
+    | AdvanceSchedule
+    | CancelDelegation
 )
 RunCommand = (
     CancelExecution
@@ -216,6 +259,7 @@ RunCommand = (
     | RecordContext
     | RecordThought
     | RecordModelFailure
+    | RecordAttempt
     | StartTool
     | RecordToolResult
     | DoubtTool
@@ -234,6 +278,7 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         DeactivateAgent,
         DeleteAgent,
         StartExecution,
+        AdvanceSchedule,
         CancelDelegation,
         ReportDelegation,
         CancelExecution,
@@ -241,6 +286,7 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         RecordContext,
         RecordThought,
         RecordModelFailure,
+        RecordAttempt,
         StartTool,
         RecordToolResult,
         DoubtTool,

@@ -44,6 +44,7 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
+    version = 2  # 1: a configuration without time zone and missed runs
     id: AgentId
     name: str
     type: AgentType
@@ -97,6 +98,20 @@ class TriggerSkipped(Event):
     reason: SkipReason
     message: str = ""
     delegator: Delegator | None = None
+
+
+class ScheduleAdvanced(Event):
+    """A schedule was followed up to `until_ms`; it comes next at `next_due_ms`, or never again.
+
+    At `due_ms` it was due: the next event says what came of it. `missed` times before that started no run.
+    """
+
+    wire = "ai.agent.schedule_advanced"
+    schedule: str
+    due_ms: int | None
+    missed: int
+    until_ms: int
+    next_due_ms: int | None
 
 
 class CatalogueRecorded(Event):
@@ -272,6 +287,26 @@ class StepModelFailed(RunEvent):
     price_version: str | None
 
 
+class StepAttemptFailed(RunEvent):
+    """A question to a model gave no thought, and another try followed; what it cost, where that is known.
+
+    `unsettled`: tokens may have been spent of which nobody told us.
+    """
+
+    wire = "ai.step.attempt_failed"
+    step: int
+    reply_id: str
+    provider: str
+    model: str
+    reason: str
+    message: str
+    usage: Usage | None
+    unsettled: bool
+    cost_micros: int
+    currency: str
+    price_version: str | None
+
+
 class UsageMetered(RunEvent):
     """A reply that was paid for but came second or too late."""
 
@@ -440,6 +475,7 @@ EVENTS: dict[str, type[Event]] = {
         AgentActivated,
         AgentDeactivated,
         TriggerSkipped,
+        ScheduleAdvanced,
         CatalogueRecorded,
         ExecutionStarted,
         ContextAssembled,
@@ -450,6 +486,7 @@ EVENTS: dict[str, type[Event]] = {
         StepObserved,
         StepThought,
         StepModelFailed,
+        StepAttemptFailed,
         UsageMetered,
         ToolRequested,
         ToolStarted,

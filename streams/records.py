@@ -17,6 +17,7 @@ from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.errors import DecodeError
 from schemas.events import EVENTS, Event
 from schemas.ids import AgentId, CommandId, EventId, SiteId, parse_agent_id, parse_site_id
+from schemas.message import STORED
 from schemas.upcasters import lift
 from streams.chain import CHAIN, PREVIOUS, Head, framed, framed_bytes
 from streams.log import Draft, Headers, Record
@@ -108,7 +109,7 @@ def decode_command(record: Record) -> CommandEnvelope:
             traceparent.decode() if traceparent is not None else None,
             record.offset,
             record.at_ms,
-            schema.__pydantic_validator__.validate_json(record.value),
+            schema.__pydantic_validator__.validate_json(record.value, context=STORED),
         )
     except ValidationError as error:
         raise DecodeError(f"a command {schema.wire!r} has a wrong payload: {_first(error)}") from None
@@ -281,7 +282,7 @@ def decode_event(record: Record) -> EventEnvelope:
             headers.get("ce_traceparent"),
             record.partition,
             record.offset,
-            schema.__pydantic_validator__.validate_json(value),
+            schema.__pydantic_validator__.validate_json(value, context=STORED),
         )
     except ValidationError as error:
         raise DecodeError(f"an event {wire!r} has a wrong payload: {_first(error)}") from None

@@ -1,7 +1,10 @@
 """`dramac agents`: what agents there are, and changing them."""
 
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -14,6 +17,7 @@ from infra.wiring import open_log, open_pool
 from projections.queries.agents import Agent, get_agent, list_agents
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, AgentCommand, DeactivateAgent, DeleteAgent
+from schemas.schedules import parse_schedule
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -41,7 +45,7 @@ def apply(
                 done.append({"slug": config.slug, "id": agent_id, "applied": applied, "activated": active})
                 if not as_json:
                     out().print(f"{config.slug}: {applied}{', activated' if active else ''}")
-                    _warn(config)
+                    _say_when(config)
             if as_json:
                 print_json(done)
 
@@ -124,10 +128,14 @@ def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None
     run(work)
 
 
-def _warn(config: AgentConfig) -> None:
-    if config.schedules:
-        told = ", ".join(config.schedules)
-        err().print(f"  note: schedules are stored but do not fire yet ({told})", style="yellow")
+def _say_when(config: AgentConfig) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    for key in config.schedule_keys:
+        schedule = parse_schedule(key)
+        due_ms = schedule.next_after(now_ms)
+        if due_ms is not None:
+            due = datetime.fromtimestamp(due_ms // 1000, ZoneInfo(schedule.zone))
+            err().print(f"  {schedule.key}: next due {due:%Y-%m-%d %H:%M %Z}")
 
 
 def _print(row: Agent) -> None:

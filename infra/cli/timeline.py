@@ -34,6 +34,8 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return event.name
         case e.TriggerSkipped():
             return f"{event.event_type or event.trigger_type}: {event.reason}, {event.message}"
+        case e.ScheduleAdvanced():
+            return f"{event.schedule}: {_next(event.next_due_ms)}{f', {event.missed} missed' if event.missed else ''}"
         case e.CatalogueRecorded():
             return f"{len(event.catalogue.tools)} tools and {len(event.catalogue.prices)} prices in force"
         case e.ExecutionStarted():
@@ -46,7 +48,7 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             planned = "".join(f" → {call.tool}" for call in event.calls)
             used = f"{event.usage.input_tokens}+{event.usage.output_tokens} tokens, {event.latency_ms} ms"
             return f"step {event.step}: “{_cut(event.text, 90)}”{planned} ({used})"
-        case e.StepModelFailed():
+        case e.StepModelFailed() | e.StepAttemptFailed():
             return f"step {event.step}: {event.reason}, {event.message}"
         case e.UsageMetered():
             return f"step {event.step}: {event.reason}, {event.usage.input_tokens}+{event.usage.output_tokens} tokens"
@@ -105,6 +107,12 @@ def _mark(event: e.Event) -> tuple[str, str]:
             return "✗", "red"
         case _:
             return "·", "dim"
+
+
+def _next(due_ms: int | None) -> str:
+    if due_ms is None:
+        return "never comes again"
+    return f"next at {datetime.fromtimestamp(due_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _short(output: Json) -> str:

@@ -4,7 +4,7 @@ from collections import deque
 
 from processors.agents.state import DAY_MS, Agent
 from processors.runtime.ledger import HOUR_MS, fingerprint
-from processors.tools.globs import matches
+from processors.triggers.matching import wakes
 from schemas.events import SkipReason
 from schemas.module_events import TRIGGER_AHEAD_MS, TRIGGER_KEPT_MS, Trigger
 
@@ -36,9 +36,9 @@ def _why_inactive(agent: Agent) -> str:
 def _is_allowed(agent: Agent, trigger: Trigger) -> bool:
     config = agent.config
     if trigger.type == "event":
-        return any(matches(pattern, trigger.event_type or "") for pattern in config.event_patterns)
+        return any(wakes(pattern, trigger.event_type or "") for pattern in config.event_patterns)
     if trigger.type == "schedule":
-        return bool(config.schedules)
+        return bool(config.schedule_keys)
     return trigger.type == "delegation" or trigger.type in config.triggers
 
 

@@ -1,11 +1,13 @@
 """What follows from what is asked of an agent itself. A run's own life is in processors.executions."""
 
 from processors.agents.admission import refuse, trigger_print
-from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent
+from processors.agents.schedules import accepts, due_trigger
+from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent, Planned
 from processors.runtime.ledger import HOUR_MS, fingerprint
 from schemas.agents import AgentConfig
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AgentCommand,
     CancelDelegation,
     CreateAgent,
@@ -25,10 +27,12 @@ from schemas.events import (
     Event,
     ExecutionStarted,
     RunLimits,
+    ScheduleAdvanced,
     SkipReason,
     TriggerSkipped,
 )
 from schemas.ids import execution_id_of
+from schemas.message import STORED
 from schemas.module_events import TRIGGER_KEPT_MS, Trigger
 
 
@@ -37,6 +41,8 @@ def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> l
     match command:
         case StartExecution():
             return _start(agent, command, live_runs, at_ms)
+        case AdvanceSchedule():
+            return _advance(agent, command, live_runs, at_ms)
         case CreateAgent(config=config):
             return _create(agent, config)
         case UpdateAgent():
@@ -70,15 +76,24 @@ def evolve(agent: Agent, event: Event, at_ms: int) -> None:
         case AgentCreated(config=config, agent_version=version):
             agent.exists, agent.active, agent.version = True, False, version
             agent.configs[version] = config
+            agent.schedules = {}
         case AgentUpdated(changes=changes, agent_version=version):
-            agent.configs[version] = AgentConfig.model_validate(agent.config.model_dump(mode="json") | changes)
+            agent.configs[version] = AgentConfig.model_validate(
+                agent.config.model_dump(mode="json") | changes, context=STORED
+            )
             agent.version = version
+            if agent.active:
+                _plan(agent, at_ms)
         case AgentActivated():
             agent.active = True
+            _plan(agent, at_ms)
         case AgentDeactivated():
-            agent.active = False
+            agent.active, agent.schedules = False, {}
         case AgentDeleted():
             agent.exists = agent.active = False
+            agent.schedules = {}
+        case ScheduleAdvanced(schedule=key, until_ms=until_ms, next_due_ms=next_due_ms):
+            agent.schedules[key] = Planned(until_ms, next_due_ms, known=True)
 
 
 def forget_unused(agent: Agent, pinned: set[int], referred: set[str]) -> None:
@@ -163,6 +178,32 @@ def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) ->
             ),
         )
     ]
+
+
+def _advance(agent: Agent, command: AdvanceSchedule, live_runs: int, at_ms: int) -> list[Event]:
+    if not accepts(agent, command, at_ms):
+        return []
+    events: list[Event] = [advanced(command, command.due_ms, command.missed)]
+    if command.due_ms is not None:
+        start = StartExecution(trigger=due_trigger(command, command.due_ms))
+        events += _start(agent, start, live_runs, at_ms)
+    return events
+
+
+def advanced(command: AdvanceSchedule, due_ms: int | None, missed: int) -> ScheduleAdvanced:
+    """Return the event that brings a schedule to where `command` says it is."""
+    return ScheduleAdvanced(
+        schedule=command.schedule,
+        due_ms=due_ms,
+        missed=missed,
+        until_ms=command.until_ms,
+        next_due_ms=command.next_due_ms,
+    )
+
+
+def _plan(agent: Agent, at_ms: int) -> None:
+    """Follow the schedules in force: new ones from now on, others from where they were."""
+    agent.schedules = {key: agent.schedules.get(key) or Planned(at_ms) for key in agent.config.schedule_keys}
 
 
 def _count(agent: Agent, at_ms: int) -> None:

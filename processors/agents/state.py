@@ -12,12 +12,25 @@ DAY_MS = 24 * HOUR_MS
 CATALOGUES_KEPT = 8  # newest catalogues a stream knows besides those that a live run refers to
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A schedule as it was followed up to `after_ms`, and when it comes next (Unix ms).
+
+    Not yet `known` is what was not looked up; known and None is what never comes again.
+    """
+
+    after_ms: int
+    next_due_ms: int | None = None
+    known: bool = False
+
+
 @dataclass(slots=True)
 class Agent:
     """The state of one agent. `decide` only reads it; `evolve` assigns to it in place.
 
     In place, since a copy of it for each event costs more than the decision. `configs` has the current version
     and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
+    `schedules` has those in force, by key; none while the agent is not active.
     """
 
     id: AgentId
@@ -31,6 +44,7 @@ class Agent:
     replies: Ledger = field(default_factory=Ledger)
     hour: deque[int] = field(default_factory=deque)
     day: deque[int] = field(default_factory=deque)
+    schedules: dict[str, Planned] = field(default_factory=dict)
 
     @property
     def config(self) -> AgentConfig:

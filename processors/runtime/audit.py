@@ -13,7 +13,7 @@ from processors.runtime.reading import fold, read_command
 from processors.runtime.stored import cause_of
 from processors.runtime.stream import Stream
 from schemas import events as ev
-from schemas.commands import RecordModelFailure, RecordThought, StartExecution
+from schemas.commands import RecordAttempt, RecordModelFailure, RecordThought, StartExecution
 from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.errors import DecodeError
 from schemas.ids import CallId, ExecutionId
@@ -60,6 +60,7 @@ class LogAudit:
         self._known: dict[bytes, _Known] = {}
         self._answers: dict[Place, list[tuple[str, str]]] = {}
         self._triggers: dict[tuple[bytes, str, str], int] = {}  # by the first command that was answered
+        self._due: list[tuple[Place, str]] = []  # by commands of schedules, and where it stands
         self._starts: Counter[tuple[bytes, str, str]] = Counter()
         self._runs: dict[ExecutionId, list[int]] = {}  # started, ended
         self._metered: Counter[tuple[bytes, str]] = Counter()
@@ -103,9 +104,11 @@ class LogAudit:
                 self._answer(key, envelope, trigger.source, trigger.id)
             case ev.TriggerSkipped(trigger_source=source, trigger_id=id_):
                 self._answer(key, envelope, source, id_)
+            case ev.ScheduleAdvanced(schedule=schedule, due_ms=due_ms) if due_ms is not None:
+                self._due.append(((key, envelope.causation_offset), f"{self._at(envelope)}: {schedule!r}"))
             case ev.ExecutionCompleted() | ev.ExecutionFailed() | ev.ExecutionCancelled() | ev.ExecutionTimedOut():
                 self._runs.setdefault(event.execution_id, [0, 0])[1] += 1
-            case ev.StepThought() | ev.StepModelFailed() | ev.UsageMetered():
+            case ev.StepThought() | ev.StepModelFailed() | ev.StepAttemptFailed() | ev.UsageMetered():
                 self._meter(key, envelope, event)
             case ev.ToolRequested() | ev.ToolStarted() | ev.ToolCompleted() | ev.ToolFailed() | ev.ToolInDoubt():
                 self._call(envelope, event)
@@ -117,10 +120,14 @@ class LogAudit:
         self._triggers.setdefault((key, source, id_), envelope.causation_offset)
 
     def _meter(
-        self, key: bytes, envelope: EventEnvelope, event: ev.StepThought | ev.StepModelFailed | ev.UsageMetered
+        self,
+        key: bytes,
+        envelope: EventEnvelope,
+        event: ev.StepThought | ev.StepModelFailed | ev.StepAttemptFailed | ev.UsageMetered,
     ) -> None:
         if event.usage is None:
-            self.paid.count({"unsettled": 1})
+            refused = isinstance(event, ev.StepAttemptFailed) and not event.unsettled
+            self.paid.count({"unsettled": int(not refused)})
             return
         self._metered[key, event.reply_id] += 1
         self.paid.count({"replies": 1})
@@ -178,7 +185,7 @@ class LogAudit:
             self._dead(record, letters)
             return
         known = self._known.get(record.key or b"")
-        if isinstance(envelope.command, StartExecution | RecordThought | RecordModelFailure):
+        if isinstance(envelope.command, StartExecution | RecordThought | RecordModelFailure | RecordAttempt):
             if known is None or known.since >= record.offset or known.site_id != envelope.site_id:
                 self._dead(record, letters)
             elif isinstance(envelope.command, StartExecution):
@@ -209,7 +216,7 @@ class LogAudit:
         else:
             self.lost.violated(f"{where} led to nothing")
 
-    def _reply(self, record: Record, command: RecordThought | RecordModelFailure) -> None:
+    def _reply(self, record: Record, command: RecordThought | RecordModelFailure | RecordAttempt) -> None:
         if command.usage is None or record.offset > self._last_cause:
             return
         if not self._metered[record.key or b"", command.reply_id]:
@@ -226,6 +233,9 @@ class LogAudit:
                 self.lost.violated(
                     f"{self._where}: the trigger {(source, id_)} of {key.decode()} started {starts} runs"
                 )
+        for place, where in self._due:
+            if len(self._answers.get(place, ())) != 1:
+                self.lost.violated(f"{where} was due, which led to no start or skip, or to several")
         live = {run.id: run for stream in self._streams.values() for run in stream.runs.values()}
         for run_id, (started, ended) in self._runs.items():
             self.lost.count({"runs": 1, "live": int(not ended)})

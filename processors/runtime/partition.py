@@ -14,6 +14,7 @@ from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
+from processors.runtime.schedules import Schedules, may_change_schedules
 from processors.runtime.stream import Stream, run_of
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
@@ -22,6 +23,7 @@ from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Record
 from streams.records import decode_event
+from streams.settling import settled_bounds
 from streams.topics import COMMANDS, EVENTS
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Batch:
     size: int = 0
     before: dict[bytes, Head] = field(default_factory=dict)
     touched: dict[ExecutionId, tuple[bytes, tuple[Effect, ...]]] = field(default_factory=dict)
+    agents: dict[bytes, None] = field(default_factory=dict)  # those whose schedules may have changed
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Partition:
         self._log: Log = process.log
         self._member = member
         self._effects = Effects(process, number, self._may_begin)
+        self._schedules = Schedules(process, number, self._may_begin)
         self._held = asyncio.Event()
         self._returned = False
         self._next_command = 0
@@ -123,6 +127,7 @@ class Partition:
     def drop(self) -> None:
         """Forget the state and cancel the effects."""
         self._effects.drop()
+        self._schedules.drop()
         self._checkpoints.drop()
         self.streams = {}
 
@@ -166,8 +171,9 @@ class Partition:
         check_same_log(self._log_ids, ids, self.number)
         self._log_ids = ids
         image = await self._checkpoints.newest()
-        events = await self._log.bounds(EVENTS, self.number)
-        commands = await self._log.bounds(COMMANDS, self.number)
+        end = image.end if image is not None else None
+        events = await settled_bounds(self._log, EVENTS, self.number, end.events_offset if end else 0)
+        commands = await settled_bounds(self._log, COMMANDS, self.number, end.commands_offset if end else 0)
         if image is not None:
             check_image(image.end, ids, events, commands, self.number)
         self.streams = image.streams if image is not None else {}
@@ -246,6 +252,7 @@ class Partition:
         known: set[ExecutionId] = set()
         for stream in self.streams.values():
             known |= stream.runs.keys()
+            self._schedules.reconcile(stream.agent)
             for run in stream.runs.values():
                 self._effects.reconcile(stream.agent, run.id, run, awaiting(run))
         for run_id in self._effects.runs():  # what ended before all was caught up
@@ -302,6 +309,8 @@ class Partition:
             run_ids = dict.fromkeys(run_of(event) for event in decision.events)
             for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
+            if may_change_schedules(decision.events):
+                batch.agents[key] = None
         except Exception as error:
             logger.exception("command %d of partition %d can't be applied", envelope.offset, self.number)
             if envelope.offset in self._poison:
@@ -338,11 +347,13 @@ class Partition:
         for run_id, (key, wanted) in batch.touched.items():
             stream = self.streams[key]
             self._effects.reconcile(stream.agent, run_id, stream.runs.get(run_id), wanted)
+        for key in batch.agents:
+            self._schedules.reconcile(self.streams[key].agent)
 
     # --- what others wrote ------------------------------------------------------------------------------------------
 
     async def _look_for_rivals(self) -> None:
-        end = (await self._log.bounds(EVENTS, self.number)).end
+        end = (await settled_bounds(self._log, EVENTS, self.number, self._events_end)).end
         if end < self._events_end:
             raise RivalError(f"the log of partition {self.number} ends before what was read")
         if end > self._events_end:
@@ -378,9 +389,12 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            run_id = run_of(decode_event(record).event)
+            event = decode_event(record).event
+            run_id = run_of(event)
             if run_id is not None:
                 self._touch(record.key, self.streams[record.key], run_id, batch)
+            if may_change_schedules((event,)):
+                batch.agents[record.key] = None
 
         await self._read(end, look)
 

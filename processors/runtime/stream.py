@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 
 from processors.agents import decider as agents
+from processors.agents.schedules import accepts, due_trigger
 from processors.agents.state import DAY_MS, Agent
 from processors.executions import decider as executions
 from processors.executions.delegation import refused_id
@@ -15,10 +16,12 @@ from processors.executions.state import Run
 from processors.runtime.ledger import fingerprint
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     CancelDelegation,
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
+    RecordAttempt,
     RecordModelFailure,
     RecordThought,
     StartExecution,
@@ -30,6 +33,7 @@ from schemas.events import (
     Event,
     ExecutionStarted,
     RunEvent,
+    StepAttemptFailed,
     StepModelFailed,
     StepThought,
     TriggerSkipped,
@@ -39,8 +43,8 @@ from schemas.ids import AgentId, ExecutionId, SiteId
 from streams.chain import NO_HEAD, Head
 
 # As tuples: a union is made anew each time that it is asked for.
-_REPLIES = (RecordThought, RecordModelFailure)
-_PAID = (StepThought, StepModelFailed, UsageMetered)
+_REPLIES = (RecordThought, RecordModelFailure, RecordAttempt)
+_PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
 
 REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
 
@@ -84,6 +88,8 @@ def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]
 def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     agent, command = stream.agent, envelope.command
     match command:
+        case AdvanceSchedule():
+            return agents.decide(agent, command, stream.live_runs(), at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
             if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
@@ -118,7 +124,7 @@ def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at
     return []
 
 
-def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
+def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure | RecordAttempt, at_ms: int) -> bool:
     return agent.replies.remembers(fingerprint(reply.reply_id), at_ms)
 
 
@@ -133,6 +139,8 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
         if not stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
             return [agents.skipped(command.trigger, "internal", said)]
         return [agents.rejected(command, "internal", said)] if is_person(envelope.actor) else []
+    if isinstance(command, AdvanceSchedule) and accepts(stream.agent, command, at_ms):
+        return _past(command, said)
     execution_id: ExecutionId | None = getattr(command, "execution_id", None)
     events: list[Event] = [agents.rejected(command, "internal", said, execution_id)]
     if isinstance(command, _REPLIES):
@@ -142,6 +150,14 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
     if run is not None and not run.ended:
         events += failed(run, "internal", said, at_ms)
     return events
+
+
+def _past(command: AdvanceSchedule, said: str) -> list[Event]:
+    """Return what brings a schedule past a time that could not be decided: it must not ring for it for ever."""
+    if command.due_ms is None:
+        return [agents.advanced(command, None, command.missed), agents.rejected(command, "internal", said)]
+    due = due_trigger(command, command.due_ms)
+    return [agents.advanced(command, command.due_ms, command.missed), agents.skipped(due, "internal", said)]
 
 
 def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> None:

@@ -44,6 +44,7 @@ class Router:
         self._changed = asyncio.Event()
         self.routed = 0
         self.unmatched = 0
+        self.unmet = 0
         self.dead_letters = 0
 
     async def run(self) -> None:
@@ -85,7 +86,9 @@ class Router:
         for partition in sorted(self._unsought & self._held):
             committed = await member.committed(partition)
             start = (await self._log.bounds(self._topic, partition)).start
-            member.seek(partition, start if committed is None else max(committed, start))
+            start = start if committed is None else max(committed, start)
+            await self._begin(partition, start)
+            member.seek(partition, start)
             self._unsought.discard(partition)  # this one alone: others may have been assigned meanwhile
         records = await member.poll_any(max_records=BATCH_EVENTS, timeout_s=IDLE_S)
         if not records:
@@ -96,6 +99,9 @@ class Router:
         await asyncio.gather(*(send_until_acknowledged(self._log, draft) for draft in drafts))
         await member.commit({record.partition: record.offset + 1 for record in records})
 
+    async def _begin(self, partition: int, offset: int) -> None:
+        """Prepare to read a partition from an offset on."""
+
     async def _drafts(self, records: Sequence[Record], directory: Directory) -> list[Draft]:
         drafts: list[Draft] = []
         for record in records:
@@ -103,7 +109,7 @@ class Router:
                 continue
             try:
                 site_id, correlation_id, trigger = read_module_event(record, self._now_ms())
-                woken = directory.listening(site_id, trigger.event_type or "")
+                woken = directory.listening(site_id, trigger)
                 drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
             except (DecodeError, ValidationError) as error:
                 self.dead_letters += 1
@@ -111,11 +117,14 @@ class Router:
                 continue
             self.routed += len(woken)
             self.unmatched += not woken
+        self.unmet, directory.unmet = self.unmet + directory.unmet, 0
         return drafts
 
 
-def start_command(site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger) -> Draft:
-    """Return the command that asks an agent to start a run for `trigger`."""
+def start_command(
+    site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger, actor: str | None = None
+) -> Draft:
+    """Return the command that asks an agent to start a run for `trigger`; `actor` is its module by default."""
     command_id = CommandId(timed_id(trigger.time_ms, "start", agent_id, trigger.source, trigger.id))
-    actor, command = f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
+    actor, command = actor or f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
     return encode_command(Asked(command_id, site_id, agent_id, actor, correlation_id, command, source="/router"))

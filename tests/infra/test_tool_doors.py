@@ -8,7 +8,7 @@ from pydantic import HttpUrl, SecretStr
 from infra.modules.addresses import ModuleAddress
 from infra.modules.sandbox_actions import CHANGES, READS
 from infra.settings import Settings
-from infra.wiring import tool_port
+from infra.wiring import TOLD_MODULES, tool_port
 from processors.tools.port import ToolRequest
 from processors.tools.registry import BUILTIN
 from schemas.catalogue import ToolDefinition
@@ -36,7 +36,8 @@ def request(tool: ToolDefinition) -> ToolRequest:
 
 async def served_by(tool: ToolDefinition, **modules: ModuleAddress) -> Json:
     http, sandbox, data, events = doors = [Door(name) for name in ("http", "sandbox", "data", "events")]
-    result = await tool_port(Settings(modules=modules), http, sandbox, data, events).call(request(tool))
+    ours = {"data": data} | dict.fromkeys(TOLD_MODULES, events)
+    result = await tool_port(Settings(modules=modules), http, sandbox, ours).call(request(tool))
     assert result.error is None
     assert [door.asked for door in doors if door.asked] == [[(tool.module, tool.action)]]
     if result.output == "sandbox":
@@ -54,8 +55,7 @@ async def test_a_tool_is_served_here_and_over_http_where_its_module_has_an_addre
 
 
 async def test_the_search_is_told_to_be_set_up() -> None:
-    doors = [Door(name) for name in ("http", "sandbox", "data", "events")]
     search = next(tool for tool in BUILTIN if tool.name == "web_search")
     asked = ToolRequest(CallId("c"), search, {"query": "x"}, SiteId("s"), AgentId("a"), ExecutionId("r"), "why")
-    result = await tool_port(Settings(), *doors).call(asked)
+    result = await tool_port(Settings(), Door("http"), Door("sandbox"), {}).call(asked)
     assert result.error == "Searching the web is not set up on this system."

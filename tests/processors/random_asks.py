@@ -45,6 +45,8 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         run = spec.stream.runs.get(spec.run_id)
         if not spec.stream.agent.active:
             return asks.activate() if spec.stream.agent.exists else asks.create()
+        if pick % 3 == 0 and spec.stream.agent.schedules:
+            return asks.advance(next(iter(spec.stream.agent.schedules)), pick)(spec)
         if run is None or run.ended:
             return asks.start(f"t{spec.offset}", time_ms=spec.at_ms)
         if run.status == "assembling":
@@ -90,8 +92,16 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
             asks.expire(name),
             asks.time_out(),
             asks.cancel(),
-            asks.update(name=f"name {pick % 3}", denied_tools=("look_*",) if pick % 4 == 0 else ()),
-            asks.activate(),
+            asks.update(
+                name=f"name {pick % 3}",
+                denied_tools=("look_*",) if pick % 4 == 0 else (),
+                triggers=(
+                    "manual",
+                    "event:contact.*",
+                    *(f"schedule:every_{n}_minutes" for n in range(1, 1 + pick % 4)),
+                ),
+            ),
+            asks.advance(f"every_{1 + pick % 3}_minutes @ UTC", pick) if pick % 3 == 2 else asks.activate(),
             asks.deactivate(),
             asks.delete(),
             asks.create(),

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "47697fee7ebbf3c9416b97a4af233610fcdeb86c9ae761c405cd38807c21a33e",
+        "53dcb1b12cb1a1878ce726ab2f884516a258f52d972d39df8a637987afe57cc4",
     )
 
 

@@ -45,6 +45,7 @@ async def history(journal: Journal) -> int:
         for stream in streams:
             varied_run(stream, f"t{number}", random)
     for stream in streams:
+        stream.scheduled(None, 1).scheduled(2, 3, missed=4)
         stream.changed(2, name="Two", domain=None).changed(3, name="Three", llm_model="m3").deleted()
         stream.created().changed(2, domain="support")
     usual_run(streams[0], "t\u0000", {"text": "a\u0000b"})

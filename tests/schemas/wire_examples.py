@@ -9,6 +9,7 @@ from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AnyCommand,
     CancelDelegation,
     CancelExecution,
@@ -18,6 +19,7 @@ from schemas.commands import (
     DoubtTool,
     ExpireApproval,
     RecalledMemory,
+    RecordAttempt,
     RecordContext,
     RecordModelFailure,
     RecordThought,
@@ -57,6 +59,8 @@ from schemas.events import (
     RunEvent,
     RunLimits,
     RunTotals,
+    ScheduleAdvanced,
+    StepAttemptFailed,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -153,6 +157,9 @@ def command_examples() -> dict[str, Example]:
         DeactivateAgent(),
         DeleteAgent(),
         StartExecution(trigger=TRIGGER),
+        AdvanceSchedule(
+            schedule="hourly @ UTC", after_ms=AT_MS - 9, until_ms=AT_MS, due_ms=AT_MS, missed=1, next_due_ms=AT_MS + 9
+        ),
         CancelDelegation(trigger=TRIGGER, reason="enough"),
         ReportDelegation(execution_id=RUN),
         CancelExecution(execution_id=RUN, reason="enough"),
@@ -170,6 +177,7 @@ def command_examples() -> dict[str, Example]:
             latency_ms=900,
         ),
         RecordModelFailure(execution_id=RUN, **MODEL, reason="overloaded", message="529", usage=USAGE),
+        RecordAttempt(execution_id=RUN, **MODEL, reason="cut_stream", message="broke off", usage=USAGE, unsettled=True),
         StartTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
         RecordToolResult(execution_id=RUN, call_id=CALL, output=[1, "a"], full_bytes=9, full_sha256=SHA, duration_ms=5),
         DoubtTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
@@ -213,6 +221,9 @@ def _events() -> Sequence[Event]:
         AgentDeleted(id=AGENT, name="Sales"),
         AgentActivated(id=AGENT, name="Sales"),
         AgentDeactivated(id=AGENT, name="Sales"),
+        ScheduleAdvanced(
+            schedule="hourly @ UTC", due_ms=AT_MS, missed=1, until_ms=AT_MS, next_due_ms=AT_MS + 3_600_000
+        ),
         TriggerSkipped(
             trigger_type="event",
             trigger_source="/crm",
@@ -244,6 +255,9 @@ def _events() -> Sequence[Event]:
             latency_ms=900,
         ),
         StepModelFailed(execution_id=RUN, **MODEL, reason="overloaded", message="529", usage=None, **COST),
+        StepAttemptFailed(
+            execution_id=RUN, **MODEL, reason="cut_stream", message="broke off", usage=USAGE, unsettled=True, **COST
+        ),
         UsageMetered(execution_id=RUN, **MODEL, reason="late", usage=USAGE, **COST),
         ToolRequested(**call, step=1, tool_version="1", call_sha256=SHA, idempotency_key=CALL),
         ToolStarted(**call, runner="runner-1"),
