@@ -10,7 +10,7 @@ from schemas.chat import ToolCall, Usage
 from schemas.commands import AnyCommand
 from tests.processors import asks
 from tests.processors.asks import NOBODY
-from tests.processors.samples import AGENT, USER, WORKER
+from tests.processors.samples import AGENT, APPROVING, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 TOOLS = ("look_up", "look_up", "charge_card", "send_mail", "wire_money", "forbidden_tool", "no_such_tool")
@@ -128,7 +128,7 @@ def _stray(kind: int) -> Callable[[Spec], AnyCommand]:
 
 _numbers = st.integers(0, 50)
 _few = st.lists(_numbers, max_size=5)
-_actors = st.sampled_from((*[WORKER] * 3, USER))
+_actors = st.sampled_from((*[WORKER] * 3, USER, APPROVING))
 _asks: st.SearchStrategy[Ask] = st.one_of(
     *[st.builds(_sensible, _numbers, _few)] * 6,
     st.builds(_any, _numbers, _numbers, _few),

@@ -18,7 +18,7 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import AGENT, config
+from tests.processors.samples import AGENT, APPROVING, config
 
 FULL_RUN = [
     "agent.created",
@@ -50,7 +50,7 @@ async def test_a_run_goes_through_in_the_golden_order() -> None:
         await tell(log, create(), activate(), start())
         await until(lambda: "approval.requested b" in lines(log))
         assert [request.tool.name for request in tools.requests] == ["look_up"]
-        await tell(log, approve("b"))
+        await tell(log, approve("b"), actor=APPROVING)
         await until(lambda: lines(log)[-1] == "execution.completed")
         assert lines(log) == FULL_RUN
         assert len(counting(log)) == len(log.records(EVENTS, 0)) - 1  # all but the genesis record
