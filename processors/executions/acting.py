@@ -57,7 +57,7 @@ def on_doubt_resolved(run: Run, command: ResolveDoubt) -> list[Event]:
 
 
 def go_on(run: Run, call: Call, denial: str) -> list[Event]:
-    """Return the next observation after `call` was denied and the model is told, if nothing else of its step is open."""
+    """Return the next observation after `call` was denied, if nothing else of its step is open."""
     return _after(run, call, outcome_text(None, denial), "denied")
 
 

@@ -43,10 +43,11 @@ def assess(agent: Agent, run: Run, tool: ToolDefinition, arguments: JsonObject) 
             level = _higher(level, rule.risk)
             reasons.append(rule.explanation or _words(rule))
     for constraint in config.enforced_constraints:
-        if constraint.effect == "approve" and matches_any(constraint.tools, tool.name):
-            if may_hold(constraint.condition, agent, run, tool, arguments):
-                level, gated = _higher(level, "high"), True
-                reasons.append(constraint.text.strip())
+        if constraint.effect != "approve" or not matches_any(constraint.tools, tool.name):
+            continue
+        if may_hold(constraint.condition, agent, run, tool, arguments):
+            level, gated = _higher(level, "high"), True
+            reasons.append(constraint.text.strip())
     gated = gated or level == "critical" or RISKS.index(level) >= RISKS.index(config.approval_threshold)
     if gated and not reasons:
         reasons.append(f"{tool.display_name} is of {level} risk")

@@ -25,7 +25,8 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
-    `child` is the agent that a delegation is for. `edited_by` are the people who changed the arguments that are asked for.
+    `child` is the agent that a delegation is for. `edited_by` are the people who changed its
+    arguments.
     """
 
     id: CallId

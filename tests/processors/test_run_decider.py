@@ -62,7 +62,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "0f562762b2af4115b3804b872180ca75597da1b0ed5d1fe6eb7ec3feffeb107d",
+        "36561fd1ea147439e2a83349e2384d8153ba2357bf1abbe23d89c6e212e6bd1a",
     )
 
 
@@ -248,4 +248,4 @@ def test_a_run_s_end_says_what_it_used() -> None:
 def test_a_person_s_word_is_in_the_log_under_their_name() -> None:
     asked = THINKING.given(thought(call("a", "send_mail")))
     resolved = asked.when(approve("a", note="fine"), actor=APPROVING).the(ApprovalResolved)
-    assert (resolved.resolved_by, resolved.note, resolved.approved) == (USER, "fine", True)
+    assert (resolved.resolved_by, resolved.note, resolved.approved) == (APPROVING, "fine", True)
