@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     report_templates: Path | None = Field(
         default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
     )
+    governance: Path | None = Field(
+        default=None,
+        description="a file of what sites may do and hold to be risky; all they can and the shipped rules else",
+    )
+    roles: tuple[str, ...] = Field(default=("approver",), description="the roles of who gives the commands here")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

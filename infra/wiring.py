@@ -16,6 +16,7 @@ import asyncpg
 from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
+from infra.governance import load_governance
 from infra.models.opening import open_models
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
@@ -134,6 +135,7 @@ async def open_house(
         await sandbox.open()
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
+        governance = await asyncio.to_thread(load_governance, settings.governance)
         reports = ReportGateway(pool, templates, system_ms)
         if "decider" in wanted:
             await data.open()
@@ -145,7 +147,7 @@ async def open_house(
             models=models,
             tools=tool_port(settings, modules, sandbox, ours),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys()
+                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys(), governance
             ),
         )
         now_ms = process.now_ms

@@ -7,6 +7,7 @@ import typer
 from infra.cli import (
     agents,
     api,
+    approvals,
     audit,
     bench,
     demo,
@@ -42,6 +43,7 @@ app.add_typer(
 )
 app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
+app.add_typer(approvals.app, name="approvals", help="Risky actions that wait for a person: list, show, approve, deny.")
 app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
 app.command()(replay.replay)

@@ -32,7 +32,7 @@ from tests.processors.asks import (
     start_tool,
     thought,
 )
-from tests.processors.samples import APPROVING, CATALOGUE, USER, config
+from tests.processors.samples import APPROVING, CATALOGUE, config
 from tests.processors.spec import Spec
 
 ACTING = THINKING.given(thought(call("a", id="7")))
