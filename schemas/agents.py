@@ -2,19 +2,16 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, Field, StringConstraints, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from schemas.agent_rules import Glob, MonitoringRule, Name, Slug, Text
 from schemas.message import JsonObject, Message
+from schemas.module_events import SIGNAL_RAISED
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
-
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Text = Annotated[str, StringConstraints(max_length=20_000)]
-Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
 _SCHEDULE_TRIGGER = re.compile(r"schedule:\S.{0,120}")
@@ -79,6 +76,8 @@ class AgentConfig(Message):
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
 
+    monitoring_rules: tuple[MonitoringRule, ...] = Field(default=(), max_length=50)
+
     @field_validator("triggers")
     @classmethod
     def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,8 +98,9 @@ class AgentConfig(Message):
 
     @property
     def event_patterns(self) -> tuple[str, ...]:
-        """The globs of event types that wake this agent."""
-        return tuple(t.removeprefix("event:") for t in self.triggers if t.startswith("event:"))
+        """The globs of event types that wake this agent; its rules' signals do without being named."""
+        signals = (SIGNAL_RAISED,) if self.monitoring_rules else ()
+        return (*(t.removeprefix("event:") for t in self.triggers if t.startswith("event:")), *signals)
 
     @property
     def schedules(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from infra.models.templates import compiled, parse_path
-from schemas.agents import Glob, Slug
+from schemas.agent_rules import Glob, Slug
 from schemas.chat import FinishReason, Usage
 from schemas.errors import ConfigurationError
 from schemas.message import Json, JsonObject, Message

@@ -4,9 +4,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from processors.signals.rulebook import Rulebook
 from processors.tools.globs import matches
-from schemas.events import AgentActivated, AgentCreated, AgentDeleted, AgentUpdated
+from schemas.events import AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
+from schemas.module_events import Trigger
 from streams.chain import Heads
 from streams.log import Log, Reader, Record
 from streams.records import decode_event
@@ -16,7 +18,9 @@ logger = logging.getLogger(__name__)
 
 READ_RECORDS = 5_000
 
-_RELEVANT = frozenset(e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeleted))
+_RELEVANT = frozenset(
+    e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeactivated, AgentDeleted)
+)
 
 
 @dataclass(slots=True)
@@ -35,11 +39,17 @@ class Directory:
     positions: dict[int, int]
     listeners: dict[SiteId, dict[AgentId, Listener]] = field(default_factory=dict)
     heads: dict[int, Heads] = field(default_factory=dict)
+    rules: Rulebook = field(default_factory=Rulebook)
 
     @classmethod
     def empty(cls, partitions: int) -> "Directory":
         """Return a directory that has read nothing yet."""
         return cls({partition: 0 for partition in range(partitions)})
+
+    def guardian(self, site_id: SiteId, trigger: Trigger) -> list[AgentId]:
+        """Return the agent of a site that a signal is for, which is the only one that it wakes."""
+        listener = self.listeners.get(site_id, {}).get(AgentId(trigger.subject or ""))
+        return [listener.agent_id] if listener is not None and listener.ever_active else []
 
     def listening(self, site_id: SiteId, event_type: str) -> list[AgentId]:
         """Return the agents of a site that an event of this type wakes."""
@@ -63,6 +73,7 @@ class Directory:
         if not counts or record.header("ce_type") not in _RELEVANT:
             return
         envelope = decode_event(record)
+        self.rules.apply(envelope)
         site = self.listeners.setdefault(envelope.site_id, {})
         match envelope.event:
             case AgentCreated(config=config):

@@ -11,16 +11,17 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 
 from processors.runtime.effects import send_until_acknowledged
+from processors.signals.observations import observations
 from processors.triggers.directory import Directory, ends_of
 from processors.triggers.module_events import read_module_event
 from schemas.commands import StartExecution
 from schemas.errors import AppendError, DecodeError, UnavailableError
 from schemas.ids import AgentId, CommandId, SiteId, timed_id
-from schemas.module_events import Trigger
+from schemas.module_events import SIGNAL_RAISED, Trigger
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Reader, Record
 from streams.records import Asked, encode_command
-from streams.topics import EVENTS, is_genesis
+from streams.topics import EVENTS, OBSERVATIONS, is_genesis
 
 logger = logging.getLogger(__name__)
 
@@ -92,18 +93,27 @@ class Router:
             return
         # Whoever was activated before one of these events was published stands before this end.
         await directory.read_to(tail, await ends_of(self._log))
-        drafts = await self._drafts(records, directory)
-        await asyncio.gather(*(send_until_acknowledged(self._log, draft) for draft in drafts))
+        drafts, seen = await self._drafts(records, directory)
+        await asyncio.gather(
+            *(send_until_acknowledged(self._log, draft) for draft in drafts),
+            *(send_until_acknowledged(self._log, draft, topic=OBSERVATIONS) for draft in seen),
+        )
         await member.commit({record.partition: record.offset + 1 for record in records})
 
-    async def _drafts(self, records: Sequence[Record], directory: Directory) -> list[Draft]:
+    async def _drafts(self, records: Sequence[Record], directory: Directory) -> tuple[list[Draft], list[Draft]]:
+        """Return the commands that records lead to, and what guardians' rules have to count of them."""
         drafts: list[Draft] = []
+        seen: list[Draft] = []
         for record in records:
             if is_genesis(record):
                 continue
             try:
                 site_id, correlation_id, trigger = read_module_event(record, self._now_ms())
-                woken = directory.listening(site_id, trigger.event_type or "")
+                if trigger.event_type == SIGNAL_RAISED:
+                    woken = directory.guardian(site_id, trigger)
+                else:
+                    woken = directory.listening(site_id, trigger.event_type or "")
+                seen += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
                 drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
             except (DecodeError, ValidationError) as error:
                 self.dead_letters += 1
@@ -111,7 +121,7 @@ class Router:
                 continue
             self.routed += len(woken)
             self.unmatched += not woken
-        return drafts
+        return drafts, seen
 
 
 def start_command(site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger) -> Draft:

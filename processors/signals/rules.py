@@ -1,0 +1,114 @@
+"""A guardian's monitoring rule, as it is applied: which events it counts, by what key, and when that is too much."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from processors.tools.globs import matches
+from schemas.agent_rules import MonitoringRule, duration_s
+from schemas.ids import AgentId
+from schemas.message import Json
+from schemas.module_events import Trigger
+
+MAX_THRESHOLD = 10_000  # what is kept of a key is up to twice as many times, and is written with each event
+MIN_WINDOW_MS, MAX_WINDOW_MS = 1_000, 7 * 86_400_000
+KEY_CHARS = 200
+
+
+class Condition(Protocol):
+    """What an event must fulfil to be counted."""
+
+    def holds(self, values: Mapping[str, Json]) -> bool:
+        """Whether it is fulfilled; never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of one guardian. `deviation` is set where the key's own average is the measure, else `threshold` is.
+
+    `version` is a fingerprint of all that decides what is counted: a rule that was changed counts from nothing.
+    """
+
+    agent_id: AgentId
+    name: str
+    event: str
+    key: tuple[str, ...]
+    threshold: int
+    window_ms: int
+    deviation: float | None
+    severity: str
+    ignore_own: bool
+    condition: Condition | None
+    version: str
+
+    def key_of(self, trigger: Trigger) -> str | None:
+        """Return what an event is counted under: "" for a rule without a key; None if the event has no such field."""
+        if not self.key:
+            return ""
+        value: Json = {
+            "type": trigger.event_type,
+            "source": trigger.source,
+            "subject": trigger.subject,
+            "data": trigger.data,
+        }
+        for part in self.key:
+            value = value.get(part) if isinstance(value, dict) else None
+        return _as_key(value)
+
+    def counts(self, trigger: Trigger, values: Mapping[str, Json]) -> bool:
+        """Whether an event is one that this rule counts. What the guardian itself caused is none, unless it may be."""
+        if self.ignore_own and trigger.caused_by == self.agent_id:
+            return False
+        if not matches(self.event, trigger.event_type or ""):
+            return False
+        return self.condition is None or self.condition.holds(values)
+
+
+def rule_of(
+    agent_id: AgentId,
+    config: MonitoringRule,
+    *,
+    allow_own: bool = False,
+    compile_condition: Callable[[str], Condition] | None = None,
+) -> Rule:
+    """Return the rule that `config` describes.
+
+    Raises:
+        ValueError: its window, threshold or condition can't be applied; the message says what can.
+    """
+    window_ms = duration_s(config.window) * 1_000
+    if not MIN_WINDOW_MS <= window_ms <= MAX_WINDOW_MS:
+        raise ValueError(f"the rule {config.name!r} has a window of {config.window}: 1s to 7d are possible")
+    if config.threshold > MAX_THRESHOLD:
+        raise ValueError(f"the rule {config.name!r} has threshold {config.threshold}: {MAX_THRESHOLD} is the most")
+    if config.condition is not None and compile_condition is None:
+        raise ValueError(f"the rule {config.name!r} has a condition, which nothing here evaluates")
+    deviation = None if config.baseline is None else config.deviation
+    counted = [config.event, config.key, config.condition, config.threshold, window_ms, deviation]
+    return Rule(
+        agent_id=agent_id,
+        name=config.name,
+        event=config.event.removeprefix("event:"),
+        key=tuple(config.key.split(".")) if config.key else (),
+        threshold=config.threshold,
+        window_ms=window_ms,
+        deviation=deviation,
+        severity=config.severity,
+        ignore_own=not allow_own,
+        condition=compile_condition(config.condition) if config.condition and compile_condition else None,
+        version=hashlib.sha256(orjson.dumps(counted)).hexdigest()[:16],
+    )
+
+
+def _as_key(value: Json) -> str | None:
+    """Return a scalar as a key; a long one by its beginning and its sha256, so that two never become one."""
+    if value is None or isinstance(value, dict | list):
+        return None
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    if len(text) <= KEY_CHARS:
+        return text
+    return f"{text[: KEY_CHARS - 65]}#{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
