@@ -104,12 +104,6 @@ class Guardians:
         import faust
         from mode import CrashingSupervisor
 
-        raw: dict[str, Any] = {
-            "key_type": bytes,
-            "value_type": bytes,
-            "key_serializer": "raw",
-            "value_serializer": "raw",
-        }
         app = faust.App(
             GUARDIANS,
             broker=[f"kafka://{server}" for server in self._log.bootstrap.split(",")],
@@ -143,9 +137,12 @@ class Guardians:
                 await self._take(counting, _record(event.message))
                 event.ack()  # only now: what follows from it is in the log
 
-        app.agent(app.topic(OBSERVATIONS, key_type=bytes, value_type=bytes), name="count", concurrency=1, supervisor_strategy=CrashingSupervisor)(
-            count
-        )
+        app.agent(
+            app.topic(OBSERVATIONS, key_type=bytes, value_type=bytes),
+            name="count",
+            concurrency=1,
+            supervisor_strategy=CrashingSupervisor,
+        )(count)
         app.finalize()
         app.in_worker = True  # as Faust's own worker does it
         return app

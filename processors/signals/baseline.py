@@ -109,4 +109,4 @@ def _closed(kept: Usual, number: int, deviation: float) -> tuple[Average, list[B
     for closing in range(bins[0].number, number - 1):
         bin_ = counts.get(closing, Bin(closing, 0))
         average = average.with_closed(min(bin_.events, average.limit(deviation)) if bin_.raised else bin_.events)
-    return average, [bin_ for bin_ in bins if bin_.number >= number - 1]
+    return average, [counts.get(still_open, Bin(still_open, 0)) for still_open in (number - 1, number)]
