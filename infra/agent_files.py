@@ -1,15 +1,17 @@
 """Agents as YAML files, and applying them: create what is new, update what changed, leave the rest."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from infra.asking import ask
+from processors.agents.reading import field_name, nested_model, read_config
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, CreateAgent, UpdateAgent
-from schemas.errors import ConfigurationError, RefusedError
+from schemas.errors import ConfigurationError, Fault, InvalidAgentError, RefusedError
 from schemas.ids import AgentId, SiteId, agent_id_of
 from streams.log import Log
 
@@ -22,33 +24,86 @@ def read_agent(path: Path) -> AgentConfig:
     """Return the agent that a file describes.
 
     Raises:
-        ConfigurationError: it can't be read or is no agent; the message names the field and what it may be.
+        ConfigurationError: it can't be read.
+        InvalidAgentError: it is no agent; every fault has its field, its line and what it may be.
     """
     try:
         raw = path.read_bytes()
         if len(raw) > FILE_BYTES:
             raise ConfigurationError(f"{path}: an agent's file may have {FILE_BYTES} bytes, this one has {len(raw)}")
+        tree = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
         told = yaml.safe_load(raw.decode())
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(told, dict):
-        raise ConfigurationError(f"{path}: an agent's file is a mapping of fields, such as `slug: sdr`")
+    faults = [Fault((name,), "this is given twice: give it once", line) for name, line in _repeated(tree)]
     try:
-        return AgentConfig.model_validate(told)
-    except ValidationError as error:
-        faults = [_fault(dict(fault)) for fault in error.errors(include_url=False)]
-        raise ConfigurationError(f"{path}: {'; '.join(faults[:5])}") from None
+        config = read_config(told)
+    except InvalidAgentError as error:
+        faults += [fault._replace(line=_line_of(tree, fault.path)) for fault in error.faults]
+        raise InvalidAgentError(faults, str(path)) from None
+    if faults:
+        raise InvalidAgentError(faults, str(path))
+    return config
 
 
-def _fault(fault: dict[str, object]) -> str:
-    loc = fault["loc"]
-    where = ".".join(str(part) for part in loc) if isinstance(loc, tuple) else ""
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(sorted(AgentConfig.model_fields))
-        return f"there is no field {where!r}; there are {known}"
-    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
+def write_agent(config: AgentConfig) -> str:
+    """Return the YAML of an agent: what differs from the defaults, in the order of the fields."""
+    told = config.model_dump(mode="json", exclude_defaults=True)
+    return yaml.dump(told, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes long texts as blocks, as a person would."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _repeated(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield fields that stand twice in one mapping: YAML would keep the last, silently."""
+    if isinstance(node, yaml.SequenceNode):
+        for at, item in enumerate(node.value):
+            yield from _repeated(item, f"{prefix}[{at}]")
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        name = f"{prefix}.{key.value}".removeprefix(".")
+        if key.value in seen:
+            yield name, key.start_mark.line + 1
+        seen.add(str(key.value))
+        yield from _repeated(value, name)
+
+
+def _line_of(node: yaml.Node | None, path: Sequence[str | int]) -> int:
+    """Return the line (from 1) of what stands at `path`, or of the innermost part of it that is there."""
+    line = 1
+    model: type[BaseModel] = AgentConfig
+    for part in path:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            continue
+        found = _entry(node, str(part), model)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+        model = nested_model(model, str(part)) or model
+    return line
+
+
+def _entry(node: yaml.Node | None, name: str, model: type[BaseModel]) -> tuple[yaml.Node, yaml.Node] | None:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        written = str(key.value)
+        if written == name or field_name(written, model) == name:
+            return key, value
+    return None
 
 
 async def apply_agent(log: Log, site_id: SiteId, user: str, config: AgentConfig) -> tuple[AgentId, Applied]:
@@ -73,6 +128,22 @@ async def apply_agent(log: Log, site_id: SiteId, user: str, config: AgentConfig)
         else:
             return agent_id, done
     raise RefusedError(f"the agent {config.slug!r} changed meanwhile: apply it again", reason="conflict")
+
+
+async def create_agent(log: Log, site_id: SiteId, user: str, config: AgentConfig) -> tuple[AgentId, bool]:
+    """Create the agent; return its id, and whether it is new: one with this very configuration is left alone.
+
+    Raises:
+        RefusedError, UnavailableError: see `infra.asking.ask`.
+    """
+    agent_id = agent_id_of(site_id, config.slug)
+    try:
+        await ask(log, site_id=site_id, agent_id=agent_id, user=user, command=CreateAgent(config=config))
+    except RefusedError as error:
+        if error.reason != "nothing_to_do":
+            raise
+        return agent_id, False
+    return agent_id, True
 
 
 async def activate_agent(log: Log, site_id: SiteId, user: str, agent_id: AgentId) -> bool:

@@ -9,7 +9,8 @@ from projections.agents import AGENTS, STATS, AgentDelta, StatsDelta
 from projections.approvals import APPROVALS, ApprovalDelta
 from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
-from projections.facts import Fact, uuid_text
+from projections.facts import Fact, as_json, uuid_text
+from projections.goals import GOALS, GOALS_DROPPED, GoalRow, KeptGoals
 from projections.steps import STEPS, StepRow
 from projections.stream_heads import STREAM_HEADS, HeadRow
 from projections.tool_calls import TOOL_CALLS, CallDelta
@@ -33,6 +34,8 @@ class Batch:
         self.activity: list[ActivityRow] = []
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
         self.heads: list[HeadRow] = []
+        self.goals: dict[Key, dict[str, GoalRow]] = {}
+        self.kept_goals: dict[Key, set[str]] = {}
 
     def run(self, fact: Fact) -> RunDelta:
         """Return the delta of the event's run, moved on to this event."""
@@ -103,6 +106,16 @@ class Batch:
             agent.updated_by = fact.header("ce_actor")
         return agent
 
+    def goals_of(self, fact: Fact) -> dict[str, GoalRow]:
+        """Return the progress of the goals of the stream's agent, by name."""
+        return self.goals.setdefault((fact.site_id, fact.agent_id), {})
+
+    def keep_goals(self, fact: Fact, names: set[str]) -> None:
+        """Keep the progress of these goals of the stream's agent only: of what a batch before has written, too."""
+        key = (fact.site_id, fact.agent_id)
+        self.kept_goals[key] = self.kept_goals.get(key, names) & names
+        self.goals[key] = {name: row for name, row in self.goals.get(key, {}).items() if name in names}
+
     def stats_of(self, fact: Fact) -> StatsDelta:
         """Return what is added to the figures of the stream's agent."""
         key = (fact.site_id, fact.agent_id)
@@ -146,6 +159,11 @@ class Batch:
             (AGENTS, self.agents.values()),
             (CATALOGUES, self.catalogues.values()),
             (ACTIVITY, self.activity),
+            (
+                GOALS_DROPPED,
+                [KeptGoals(*key, as_json(sorted(names)) or "[]") for key, names in self.kept_goals.items()],
+            ),
+            (GOALS, [row for rows in self.goals.values() for row in rows.values()]),
             (EXECUTIONS, self.runs.values()),
             (STEPS, self.steps),
             (TOOL_CALLS, self.calls.values()),

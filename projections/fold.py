@@ -14,6 +14,7 @@ from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
 from projections.facts import Fact, as_json
+from projections.goals import GoalRow
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
@@ -42,6 +43,7 @@ def _agent_created(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     agent.config, agent.changes = as_json(data["config"]), None
     agent.agent_version = data["agent_version"]
     agent.is_active, agent.deleted, agent.deleted_at = False, False, None
+    batch.keep_goals(fact, set())
     _note(batch, fact, "created")
 
 
@@ -49,7 +51,30 @@ def _agent_updated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     agent = batch.agent(fact)
     agent.changes = as_json({**orjson.loads(agent.changes or "{}"), **data["changes"]})
     agent.agent_version = data["agent_version"]
+    if "goals" in data["changes"]:
+        batch.keep_goals(fact, {goal["name"] for goal in data["changes"]["goals"]})
     _note(batch, fact, "updated")
+
+
+def _goal_progressed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.goals_of(fact)[data["goal"]] = GoalRow(
+        fact.site_id,
+        fact.agent_id,
+        data["goal"],
+        str(data["value"]),
+        str(data["total"]),
+        data["count"],
+        _moment(data["achieved_at_ms"]),
+        _moment(data["period_start_ms"]),
+        _moment(data["period_end_ms"]),
+        data["event_source"],
+        data["event_id"],
+        fact.at,
+    )
+
+
+def _moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def _agent_deleted(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -328,6 +353,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.AgentDeactivated, _agent_deactivated),
         (ev.TriggerSkipped, _trigger_skipped),
         (ev.CatalogueRecorded, _catalogue_recorded),
+        (ev.GoalProgressed, _goal_progressed),
         (ev.ExecutionStarted, _execution_started),
         (ev.ContextAssembled, _context_assembled),
         (ev.ExecutionCompleted, _execution_completed),

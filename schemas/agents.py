@@ -6,12 +6,15 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from schemas.agent_rules import Glob, MonitoringRule, Name, Slug, Text
+from schemas.agent_rules import DelegationRule, Expression, Glob, MonitoringRule, Name, Slug, Text
 from schemas.message import JsonObject, Message
 from schemas.module_events import SIGNAL_RAISED
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
+
+Aggregate = Literal["sum", "last", "average"]
+Period = Literal["hour", "day", "week", "month", "quarter", "year"]
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
 _SCHEDULE_TRIGGER = re.compile(r"schedule:\S.{0,120}")
@@ -19,7 +22,12 @@ _PLAIN_TRIGGERS = ("manual", "webhook")
 
 
 class Goal(Message):
-    """What an agent works towards; `priority` 10 matters most."""
+    """What an agent works towards; `priority` 10 matters most.
+
+    A goal with an `event` (a glob of types, of the modules or of the agent's own `ai.*`) is measured: `progress`, CEL
+    over the event, says by how much; null moves nothing. `aggregate` makes the goal's value of these amounts.
+    `period` (UTC) begins it anew; without one, a value goes on for ever.
+    """
 
     name: Name
     description: Text = ""
@@ -29,6 +37,10 @@ class Goal(Message):
     comparison: Comparison = "gte"
     is_recurring: bool = True
     deadline: datetime | None = None
+    event: Glob | None = None
+    progress: Expression = "1"
+    aggregate: Aggregate = "sum"
+    period: Period | None = None
 
 
 class Example(Message):
@@ -76,6 +88,9 @@ class AgentConfig(Message):
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
 
+    managed_agents: tuple[Slug, ...] = Field(default=(), max_length=50)
+    delegation_rules: tuple[DelegationRule, ...] = Field(default=(), max_length=50)
+    report_templates: tuple[Slug, ...] = Field(default=(), max_length=50)
     monitoring_rules: tuple[MonitoringRule, ...] = Field(default=(), max_length=50)
 
     @field_validator("triggers")

@@ -8,14 +8,17 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from schemas.agent_rules import Name
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.chat import FinishReason, ToolCall, Usage
 from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import Json, Message
-from schemas.module_events import Trigger
+from schemas.module_events import EventType, Reference, Trigger
 
 ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
+CANCELLED_AT_ONCE = 100  # runs that one command cancels: the events of one command have a limit
+AMOUNT_LIMIT = 1e15  # what one event may do for a goal: sums stay exact to some decimals
 
 
 class Command(Message):
@@ -32,11 +35,16 @@ class CreateAgent(Command):
 
 
 class UpdateAgent(Command):
-    """Replace the configuration; `expected_version` refuses an update of what somebody else changed meanwhile."""
+    """Replace the configuration; `expected_version` refuses an update of what somebody else changed meanwhile.
+
+    `rolled_back_to` says that the configuration is that of an earlier version, `reason` why the change is made.
+    """
 
     wire = "ai.agent.update"
     config: AgentConfig
     expected_version: int | None = None
+    rolled_back_to: int | None = Field(default=None, ge=1)
+    reason: str = Field(default="", max_length=ERROR_CHARS)
 
 
 class ActivateAgent(Command):
@@ -46,15 +54,28 @@ class ActivateAgent(Command):
 
 
 class DeactivateAgent(Command):
-    """Start no more runs; what runs may finish."""
+    """Start no more runs. What runs may finish, or with `cancel_runs` is cancelled, CANCELLED_AT_ONCE at a time."""
 
     wire = "ai.agent.deactivate"
+    cancel_runs: bool = False
 
 
 class DeleteAgent(Command):
     """Remove the agent and cancel what runs; its history stays."""
 
     wire = "ai.agent.delete"
+
+
+class RecordGoalProgress(Command):
+    """What an event did for a goal: `amount` is what the goal's expression gave for it. (`source`, `id`) names it."""
+
+    wire = "ai.goal.record_progress"
+    goal: Name
+    amount: float = Field(allow_inf_nan=False, ge=-AMOUNT_LIMIT, le=AMOUNT_LIMIT)
+    source: Reference
+    id: Reference
+    event_type: EventType
+    time_ms: int = Field(ge=0)
 
 
 class StartExecution(Command):
@@ -189,7 +210,9 @@ class ExpireApproval(Command):
     approval_id: ApprovalId
 
 
-AgentCommand = CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | StartExecution
+AgentCommand = (
+    CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | RecordGoalProgress | StartExecution
+)
 RunCommand = (
     CancelExecution
     | TimeOutExecution
@@ -213,6 +236,7 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         ActivateAgent,
         DeactivateAgent,
         DeleteAgent,
+        RecordGoalProgress,
         StartExecution,
         CancelExecution,
         TimeOutExecution,

@@ -2,6 +2,7 @@
 
     DramacError
     ├── ConfigurationError       a setting or an agent file is wrong                      crash: tell the person
+    │   └── InvalidAgentError    an agent's configuration, with everything that is wrong with it
     ├── NotFoundError            what was named does not exist
     ├── RefusedError             a command was answered with `ai.command.rejected`
     ├── UnavailableError         Kafka, Postgres or a module does not answer              retry
@@ -19,6 +20,9 @@
 Three fates: retry, dead-letter, crash. A message quotes identifiers with `!r` and says what to do next.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 
 class DramacError(Exception):
     """Anything this project raises itself; its text is one line for a person."""
@@ -26,6 +30,34 @@ class DramacError(Exception):
 
 class ConfigurationError(DramacError):
     """A setting or an agent file is wrong."""
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a configuration: the way to the field, and what to do about it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    line: int | None = None  # of the file, from 1, where there is one
+
+    @property
+    def where(self) -> str:
+        """The field as a person writes it: `goals[0].metric`."""
+        text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return text.removeprefix(".")
+
+    def __str__(self) -> str:
+        """Return the fault as a sentence."""
+        place = f"line {self.line}: " if self.line is not None else ""
+        return f"{place}{self.where}: {self.message}" if self.path else f"{place}{self.message}"
+
+
+class InvalidAgentError(ConfigurationError):
+    """An agent's configuration is wrong; `faults` is all that is, `source` where it was read."""
+
+    def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        super().__init__(f"{source}: " * bool(source) + "; ".join(map(str, self.faults)))
 
 
 class NotFoundError(DramacError):

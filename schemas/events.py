@@ -41,6 +41,7 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
+    version = 2  # 1: a configuration without what schemas.agent_rules has, and goals that are not measured
     id: AgentId
     name: str
     type: AgentType
@@ -50,12 +51,18 @@ class AgentCreated(Event):
 
 
 class AgentUpdated(Event):
-    """The configuration changed: `changes` has the new value of each changed field."""
+    """The configuration changed: `changes` has the new value of each changed field.
+
+    `rolled_back_to`: it is that of this earlier version again.
+    """
 
     wire = "ai.agent.updated"
+    version = 2  # 1: without `rolled_back_to` and `reason`
     id: AgentId
     agent_version: int
     changes: JsonObject
+    rolled_back_to: int | None = None
+    reason: str = ""
 
 
 class AgentDeleted(Event):
@@ -75,11 +82,13 @@ class AgentActivated(Event):
 
 
 class AgentDeactivated(Event):
-    """Triggers start no more runs."""
+    """Triggers start no more runs; `cancel_runs`: those under way were cancelled, else they finish."""
 
     wire = "ai.agent.deactivated"
+    version = 2  # 1: without `cancel_runs`; what ran finished
     id: AgentId
     name: str
+    cancel_runs: bool = False
 
 
 class TriggerSkipped(Event):
@@ -101,6 +110,30 @@ class CatalogueRecorded(Event):
     wire = "ai.agent.catalogue_recorded"
     sha256: str
     catalogue: Catalogue
+
+
+class GoalProgressed(Event):
+    """An event moved a goal: by `delta`, to `value`, which `count` events gave since the goal's period began.
+
+    `total` is the sum of their amounts. `achieved_at_ms` is since when the goal is met, None while it is not;
+    `period_start_ms` and `period_end_ms` are None for a goal without a period.
+    """
+
+    wire = "ai.goal.progressed"
+    goal: str
+    event_source: str
+    event_id: str
+    event_type: str
+    event_time_ms: int
+    amount: float
+    delta: float
+    value: float
+    total: float
+    count: int
+    achieved: bool
+    achieved_at_ms: int | None
+    period_start_ms: int | None
+    period_end_ms: int | None
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -408,6 +441,7 @@ EVENTS: dict[str, type[Event]] = {
         AgentDeactivated,
         TriggerSkipped,
         CatalogueRecorded,
+        GoalProgressed,
         ExecutionStarted,
         ContextAssembled,
         ExecutionCompleted,

@@ -12,8 +12,18 @@ from schemas.message import JsonObject
 
 Upcaster = Callable[[JsonObject], JsonObject]
 
-# (wire name, version it lifts from). Empty: every event is still at its first version.
-UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+
+def _as_it_is(payload: JsonObject) -> JsonObject:
+    """What is new has a default, which says what an older release did."""
+    return payload
+
+
+# (wire name, version it lifts from).
+UPCASTERS: dict[tuple[str, int], Upcaster] = {
+    ("ai.agent.created", 1): _as_it_is,
+    ("ai.agent.updated", 1): _as_it_is,
+    ("ai.agent.deactivated", 1): _as_it_is,
+}
 
 
 def lift(wire: str, version: int, to: int, value: bytes) -> bytes:

@@ -13,7 +13,14 @@ from rich.table import Table
 
 from infra.logs import configure_logging
 from infra.settings import Settings, load_settings
-from schemas.errors import ConfigurationError, DramacError, NotFoundError, RefusedError, UnavailableError
+from schemas.errors import (
+    ConfigurationError,
+    DramacError,
+    InvalidAgentError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from schemas.message import Json
 
 PIPE_COLUMNS = 160  # a pipe has no width of its own, and 80 columns break every table
@@ -68,9 +75,21 @@ def fail(error: BaseException, *, debug: bool = False) -> NoReturn:
             raise error
         told = " ".join(str(error).split())[:300]
         err().print(f"[red]error:[/red] {type(error).__name__}: {_plain(told)} (DRAMAC_DEBUG=1 shows more)")
+    elif isinstance(error, InvalidAgentError) and len(error.faults) > 1:
+        _print_faults(error)
     else:
         err().print(f"[red]error:[/red] {_plain(' '.join(str(error).split()))}")
     raise typer.Exit(code) from None
+
+
+def _print_faults(error: InvalidAgentError) -> None:
+    """Print everything that is wrong with an agent, a line each: file and line first, as editors know them."""
+    console = err()
+    console.print(f"[red]error:[/red] {_plain(error.source or 'the agent')} has {len(error.faults)} faults")
+    for fault in sorted(error.faults, key=lambda fault: fault.line or 0):
+        place = f"{error.source}:{fault.line}" if fault.line else error.source
+        said = " ".join(str(fault._replace(line=None)).split())
+        console.print(f"  [dim]{_plain(place)}[/dim]  {_plain(said)}")
 
 
 def run(work: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:

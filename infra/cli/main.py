@@ -33,7 +33,9 @@ app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(worker.worker)
 app.command()(publish.publish)
-app.add_typer(agents.app, name="agents", help="Agents: apply, list, show, activate, deactivate, delete.")
+app.add_typer(
+    agents.app, name="agents", help="Agents: create, update, apply, show, versions, diff, rollback, goals, and more."
+)
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
 app.command()(replay.replay)

@@ -29,9 +29,15 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
         case e.AgentCreated():
             return f"{event.name} ({event.type}), version {event.agent_version}"
         case e.AgentUpdated():
-            return f"version {event.agent_version}: {', '.join(sorted(event.changes))}"
+            back = f" (rolled back to {event.rolled_back_to})" if event.rolled_back_to is not None else ""
+            return f"version {event.agent_version}{back}: {', '.join(sorted(event.changes))}"
+        case e.AgentDeactivated(cancel_runs=True):
+            return f"{event.name}, its runs cancelled"
         case e.AgentActivated() | e.AgentDeactivated() | e.AgentDeleted():
             return event.name
+        case e.GoalProgressed():
+            met = ", achieved" if event.achieved else ""
+            return f"{event.goal}: {event.value:.15g} ({event.delta:+.15g} by {event.event_type}){met}"
         case e.TriggerSkipped():
             return f"{event.event_type or event.trigger_type}: {event.reason}, {event.message}"
         case e.CatalogueRecorded():

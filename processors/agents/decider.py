@@ -1,7 +1,9 @@
 """What follows from what is asked of an agent itself. A run's own life is in processors.executions."""
 
 from processors.agents.admission import refuse, trigger_print
-from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent
+from processors.agents.goals import decide_progress, progress_print
+from processors.agents.rules import faults_of
+from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent, GoalProgress
 from processors.runtime.ledger import HOUR_MS, fingerprint
 from schemas.agents import AgentConfig
 from schemas.commands import (
@@ -10,6 +12,7 @@ from schemas.commands import (
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
+    RecordGoalProgress,
     StartExecution,
     UpdateAgent,
 )
@@ -23,12 +26,15 @@ from schemas.events import (
     CommandRejected,
     Event,
     ExecutionStarted,
+    GoalProgressed,
     RunLimits,
     SkipReason,
     TriggerSkipped,
 )
 from schemas.ids import execution_id_of
 from schemas.module_events import TRIGGER_KEPT_MS
+
+FAULTS_TOLD = 5  # of a refused configuration; who wants all of them asks before sending
 
 
 def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> list[Event]:
@@ -47,7 +53,9 @@ def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> l
         case DeactivateAgent():
             if not agent.active:
                 return [rejected(command, "nothing_to_do", "the agent is not active")]
-            return [AgentDeactivated(id=agent.id, name=agent.config.name)]
+            return [AgentDeactivated(id=agent.id, name=agent.config.name, cancel_runs=command.cancel_runs)]
+        case RecordGoalProgress():
+            return decide_progress(agent, command, at_ms)
         case DeleteAgent():
             return [AgentDeleted(id=agent.id, name=agent.config.name)]
 
@@ -67,9 +75,19 @@ def evolve(agent: Agent, event: Event, at_ms: int) -> None:
         case AgentCreated(config=config, agent_version=version):
             agent.exists, agent.active, agent.version = True, False, version
             agent.configs[version] = config
+            agent.goals = {}
         case AgentUpdated(changes=changes, agent_version=version):
             agent.configs[version] = AgentConfig.model_validate(agent.config.model_dump(mode="json") | changes)
             agent.version = version
+            if "goals" in changes and agent.goals:
+                named = {goal.name for goal in agent.config.goals}
+                agent.goals = {name: progress for name, progress in agent.goals.items() if name in named}
+        case GoalProgressed():
+            agent.goals[event.goal] = GoalProgress(
+                event.value, event.total, event.count, event.achieved_at_ms, event.period_start_ms
+            )
+            print_ = progress_print(event.goal, event.event_source, event.event_id)
+            agent.triggers.remember(print_, event.event_time_ms + TRIGGER_KEPT_MS, at_ms)
         case AgentActivated():
             agent.active = True
         case AgentDeactivated():
@@ -112,6 +130,8 @@ def _create(agent: Agent, config: AgentConfig) -> list[Event]:
         if agent.config == config:
             return [rejected(CreateAgent, "nothing_to_do", "the agent exists already, with this very configuration")]
         return [rejected(CreateAgent, "exists", f"an agent {config.slug!r} exists already: update it")]
+    if invalid := _invalid(CreateAgent, config):
+        return invalid
     version = agent.version + 1
     return [
         AgentCreated(
@@ -131,11 +151,28 @@ def _update(agent: Agent, command: UpdateAgent) -> list[Event]:
         return [rejected(command, "version_conflict", said)]
     if command.config.slug != agent.config.slug:
         return [rejected(command, "slug_changed", "an agent keeps its slug: create another agent")]
+    if invalid := _invalid(command, command.config):
+        return invalid
     old, new = agent.config.model_dump(mode="json"), command.config.model_dump(mode="json")
     changes = {name: value for name, value in new.items() if old[name] != value}
     if not changes:
         return [rejected(command, "nothing_to_do", "the agent has this very configuration")]
-    return [AgentUpdated(id=agent.id, agent_version=agent.version + 1, changes=changes)]
+    return [
+        AgentUpdated(
+            id=agent.id,
+            agent_version=agent.version + 1,
+            changes=changes,
+            rolled_back_to=command.rolled_back_to,
+            reason=command.reason,
+        )
+    ]
+
+
+def _invalid(command: object, config: AgentConfig) -> list[Event]:
+    """Return the refusal of a configuration whose fields don't go together; nothing where they do."""
+    faults = faults_of(config)
+    said = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD])
+    return [rejected(command, "invalid_config", said)] if faults else []
 
 
 def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) -> list[Event]:

@@ -12,12 +12,24 @@ DAY_MS = 24 * HOUR_MS
 CATALOGUES_KEPT = 8  # newest catalogues a stream knows besides those that a live run refers to
 
 
+@dataclass(frozen=True, slots=True)
+class GoalProgress:
+    """How far a goal is: what `schemas.events.GoalProgressed` said of it last."""
+
+    value: float = 0.0
+    total: float = 0.0
+    count: int = 0
+    achieved_at_ms: int | None = None
+    period_start_ms: int | None = None
+
+
 @dataclass(slots=True)
 class Agent:
     """The state of one agent. `decide` only reads it; `evolve` assigns to it in place.
 
     In place, since a copy of it for each event costs more than the decision. `configs` has the current version
     and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
+    `goals` has how far those of the configuration are that were ever moved, by name.
     """
 
     id: AgentId
@@ -31,6 +43,7 @@ class Agent:
     replies: Ledger = field(default_factory=Ledger)
     hour: deque[int] = field(default_factory=deque)
     day: deque[int] = field(default_factory=deque)
+    goals: dict[str, GoalProgress] = field(default_factory=dict)
 
     @property
     def config(self) -> AgentConfig:

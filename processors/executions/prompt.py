@@ -5,10 +5,13 @@ messages; the system prompt holds only what the agent's owner wrote.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import orjson
 
+from processors.agents.goals import goal_lines
+from processors.agents.state import GoalProgress
 from processors.executions.state import Run
 from schemas.agents import AgentConfig
 from schemas.catalogue import ToolDefinition
@@ -17,6 +20,8 @@ from schemas.commands import RecalledMemory
 from schemas.events import PlannedCall
 from schemas.message import Json
 from schemas.module_events import Trigger
+
+NONE_YET: Mapping[str, GoalProgress] = MappingProxyType({})
 
 FINAL_QUESTION = (
     "You have used all the steps that this run allows. Tools are no longer available: "
@@ -33,15 +38,20 @@ _GUIDELINES = """## How to work
 
 def messages_of(config: AgentConfig, run: Run) -> tuple[ChatMessage, ...]:
     """Return the whole prompt of the run's present step."""
-    opening = run.opening or first_messages(config, run.trigger, run.memories, run.entity)
+    opening = run.opening or first_messages(config, run.trigger, run.memories, run.entity, run.goals, run.started_at_ms)
     return (*opening, *run.transcript, *((final_message(),) if run.final else ()))
 
 
 def first_messages(
-    config: AgentConfig, trigger: Trigger, memories: tuple[RecalledMemory, ...], entity: Json
+    config: AgentConfig,
+    trigger: Trigger,
+    memories: tuple[RecalledMemory, ...],
+    entity: Json,
+    progress: Mapping[str, GoalProgress] = NONE_YET,
+    at_ms: int = 0,
 ) -> tuple[ChatMessage, ChatMessage]:
     """Return how every prompt of a run begins: what its owner wants, and what woke it."""
-    return system_message(config), trigger_message(trigger, memories, entity)
+    return system_message(config, progress, at_ms), trigger_message(trigger, memories, entity)
 
 
 def prompt_sha256(messages: Sequence[ChatMessage], tools: tuple[ToolDefinition, ...]) -> str:
@@ -55,14 +65,12 @@ def lines_sha256(lines: Sequence[bytes], tools: tuple[ToolDefinition, ...]) -> s
     return hashlib.sha256(b"\n".join((*lines, *named))).hexdigest()
 
 
-def system_message(config: AgentConfig) -> ChatMessage:
-    """Return what the agent's owner tells the model."""
+def system_message(config: AgentConfig, progress: Mapping[str, GoalProgress] = NONE_YET, at_ms: int = 0) -> ChatMessage:
+    """Return what the agent's owner tells the model, with how far its goals were at `at_ms`."""
     parts = [config.personality.strip(), config.system_prompt.strip()]
     if config.goals:
-        goals = sorted(config.goals, key=lambda goal: -goal.priority)
-        parts.append(
-            "## Your goals, the most important first\n" + "\n".join(f"- {g.name}: {g.description}" for g in goals)
-        )
+        lines = goal_lines(config, progress, at_ms)
+        parts.append("## Your goals, the most important first\n" + "\n".join(lines))
     if config.constraints:
         parts.append("## Constraints\n" + "\n".join(f"- {constraint}" for constraint in config.constraints))
     for example in config.examples:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
@@ -54,7 +55,7 @@ class Run:
 
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
-    `paused_at_ms` is since when.
+    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began.
     """
 
     id: ExecutionId
@@ -84,6 +85,7 @@ class Run:
     tokens_input: int = 0
     tokens_output: int = 0
     cost_micros: int = 0
+    goals: dict[str, GoalProgress] = field(default_factory=dict)
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""

@@ -40,7 +40,8 @@ def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> li
     events.append(
         ContextAssembled(execution_id=run.id, memories=command.memories, entity=command.entity, catalogue_sha256=sha256)
     )
-    head = first_messages(agent.configs[run.agent_version], run.trigger, command.memories, command.entity)
+    config, memories = agent.configs[run.agent_version], command.memories
+    head = first_messages(config, run.trigger, memories, command.entity, run.goals, run.started_at_ms)
     summary = f"woken by {run.trigger.event_type or run.trigger.type}"
     events.append(observed(run, head, (), summary, visible_tools(agent.configs[run.agent_version], catalogue)))
     return events

@@ -13,10 +13,12 @@ from processors.executions.metering import metered
 from processors.executions.state import Run
 from processors.runtime.ledger import fingerprint
 from schemas.commands import (
+    CANCELLED_AT_ONCE,
     ActivateAgent,
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
+    RecordGoalProgress,
     RecordModelFailure,
     RecordThought,
     StartExecution,
@@ -81,6 +83,10 @@ def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]
 def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     agent, command = stream.agent, envelope.command
     match command:
+        case RecordGoalProgress():
+            return agents.decide(agent, command, 0, at_ms)
+        case DeactivateAgent(cancel_runs=True) if agent.exists:
+            return _deactivate_and_cancel(stream, command, envelope.actor, at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
             if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
@@ -100,6 +106,17 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     if is_person(envelope.actor):
         return [agents.rejected(command, "not_found", "there is no such live run", command.execution_id)]
     return []
+
+
+def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str, at_ms: int) -> list[Event]:
+    """Cancel what runs, some at a time: asked again, also of an agent that is not active, it cancels the next."""
+    live = [run for run in stream.runs.values() if not run.ended][:CANCELLED_AT_ONCE]
+    events: list[Event] = []
+    for run in live:
+        events += cancelled(run, "the agent was deactivated", actor, at_ms)
+    if stream.agent.active or not live:
+        events += agents.decide(stream.agent, command, 0, at_ms)
+    return events
 
 
 def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
@@ -136,18 +153,20 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
         agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
     if isinstance(event, ExecutionStarted):
         agents.evolve(agent, event, at_ms)
-        stream.runs[event.execution_id] = executions.begin(event, agent.site_id, correlation_id, at_ms)
+        run = stream.runs[event.execution_id] = executions.begin(event, agent.site_id, correlation_id, at_ms)
+        if agent.goals:
+            run.goals = dict(agent.goals)
         return
     if not isinstance(event, RunEvent):
         agents.evolve(agent, event, at_ms)
         if not isinstance(event, AgentDeleted):
             _forget_unused(stream)
         return
-    run = stream.runs.get(event.execution_id)
-    if run is None:
+    found = stream.runs.get(event.execution_id)
+    if found is None:
         return
-    executions.evolve(agent, run, event, at_ms)
-    if run.ended and not run.unsettled:
+    executions.evolve(agent, found, event, at_ms)
+    if found.ended and not found.unsettled:
         del stream.runs[event.execution_id]
 
 

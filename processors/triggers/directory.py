@@ -4,8 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import TypeAdapter
+
+from processors.agents.goals import measured
 from processors.signals.rulebook import Rulebook
 from processors.tools.globs import matches
+from schemas.agents import Goal
 from schemas.events import AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
 from schemas.module_events import Trigger
@@ -17,6 +21,8 @@ from streams.topics import EVENTS
 logger = logging.getLogger(__name__)
 
 READ_RECORDS = 5_000
+
+_GOALS = TypeAdapter(tuple[Goal, ...])
 
 _RELEVANT = frozenset(
     e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeactivated, AgentDeleted)
@@ -30,6 +36,7 @@ class Listener:
     agent_id: AgentId
     patterns: tuple[str, ...]
     ever_active: bool = False
+    goals: tuple[Goal, ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,6 +66,10 @@ class Directory:
             if listener.ever_active and any(matches(pattern, event_type) for pattern in listener.patterns)
         ]
 
+    def measuring(self, site_id: SiteId) -> list[Listener]:
+        """Return the agents of a site that have a goal which events move: active or not, the world goes on."""
+        return [listener for listener in self.listeners.get(site_id, {}).values() if listener.goals]
+
     async def read_to(self, reader: Reader, ends: Mapping[int, int]) -> None:
         """Read on until every partition has reached its offset in `ends`."""
         while any(self.positions[partition] < end for partition, end in ends.items()):
@@ -77,8 +88,12 @@ class Directory:
         site = self.listeners.setdefault(envelope.site_id, {})
         match envelope.event:
             case AgentCreated(config=config):
-                site[envelope.agent_id] = Listener(envelope.agent_id, config.event_patterns)
+                site[envelope.agent_id] = Listener(
+                    envelope.agent_id, config.event_patterns, goals=measured(config.goals)
+                )
             case AgentUpdated(changes=changes):
+                if "goals" in changes and envelope.agent_id in site:
+                    site[envelope.agent_id].goals = measured(_GOALS.validate_python(changes["goals"]))
                 if "triggers" in changes and envelope.agent_id in site:
                     triggers: list[str] = changes["triggers"]
                     site[envelope.agent_id].patterns = tuple(

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from processors.runtime.effects import send_until_acknowledged
 from processors.signals.observations import observations
 from processors.triggers.directory import Directory, ends_of
+from processors.triggers.goals import goal_drafts
 from processors.triggers.module_events import read_module_event
 from schemas.commands import StartExecution
 from schemas.errors import AppendError, DecodeError, UnavailableError
@@ -115,6 +116,7 @@ class Router:
                     woken = directory.listening(site_id, trigger.event_type or "")
                 seen += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
                 drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
+                drafts += goal_drafts(directory.measuring(site_id), site_id, correlation_id, trigger)
             except (DecodeError, ValidationError) as error:
                 self.dead_letters += 1
                 await send_dead_letter(self._log, record, str(error))

@@ -16,6 +16,7 @@ from schemas.commands import (
     ExpireApproval,
     RecalledMemory,
     RecordContext,
+    RecordGoalProgress,
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
@@ -48,8 +49,14 @@ def activate() -> ActivateAgent:
     return ActivateAgent()
 
 
-def deactivate() -> DeactivateAgent:
-    return DeactivateAgent()
+def deactivate(*, cancel_runs: bool = False) -> DeactivateAgent:
+    return DeactivateAgent(cancel_runs=cancel_runs)
+
+
+def progress(goal: str = "Win", amount: float = 1, id_: str = "e1", time_ms: int = START_MS) -> RecordGoalProgress:
+    return RecordGoalProgress(
+        goal=goal, amount=amount, source="/crm", id=id_, event_type="crm.deal.won", time_ms=time_ms
+    )
 
 
 def delete() -> DeleteAgent:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from schemas.agents import Goal
 from schemas.chat import ToolCall, Usage
 from schemas.commands import AnyCommand
 from tests.processors import asks
@@ -13,6 +14,7 @@ from tests.processors.samples import AGENT, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 TOOLS = ("look_up", "look_up", "charge_card", "send_mail", "wire_money", "forbidden_tool", "no_such_tool")
+GOALS = (Goal(name="Win", event="crm.deal.won", target=50, period="week"),)
 LATER_MS = (0, *[SECOND_MS] * 12, 60 * SECOND_MS, -30 * SECOND_MS, 25 * 3_600 * SECOND_MS)
 
 
@@ -90,9 +92,10 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
             asks.expire(name),
             asks.time_out(),
             asks.cancel(),
-            asks.update(name=f"name {pick % 3}", denied_tools=("look_*",) if pick % 4 == 0 else ()),
+            asks.update(name=f"name {pick % 3}", denied_tools=("look_*",) if pick % 4 == 0 else (), goals=GOALS),
             asks.activate(),
-            asks.deactivate(),
+            asks.deactivate(cancel_runs=pick % 3 == 0),
+            asks.progress(id_=f"e{pick % 7}", amount=pick, time_ms=max(0, spec.at_ms - pick % 3 * 86_400_000)),
             asks.delete(),
             asks.create(),
         ]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from processors.runtime.worker import Worker
 from processors.triggers.module_events import TRIGGER_LIMIT_BYTES, read_module_event
 from processors.triggers.router import GROUP, Router
+from schemas.agents import Goal
 from schemas.errors import DecodeError
-from schemas.events import ExecutionStarted
+from schemas.events import ExecutionStarted, GoalProgressed
 from schemas.ids import AgentId, SiteId, agent_id_of
 from schemas.module_events import Trigger
 from streams.cloudevents import CloudEvent, Mode, to_draft
@@ -163,6 +164,29 @@ async def test_an_agent_that_was_never_active_or_is_deleted_is_not_told() -> Non
         await publish(log, event("e1"))
         await until(lambda: router.unmatched == 1)
     assert router.routed == 0
+
+
+async def test_an_event_moves_the_goals_that_it_fits_once_however_often_it_is_published() -> None:
+    log = await new_log(2)
+    goals = (Goal(name="Win", event="deal.won", progress="data.amount"),)
+    async with house(log):
+        await tell(log, create(config(slug=SALES, goals=goals)), agent=agent(SALES))
+        await tell(log, create(config(slug=SUPPORT)), agent=agent(SUPPORT))
+        await until(lambda: history(log).lines and history(log, agent(SUPPORT)).lines)
+        for _ in range(3):
+            await publish(log, event("e1", "deal.won", data={"amount": 5}), event("e2", "deal.lost"))
+        await publish(log, event("e3", "deal.won", data={"amount": 2}), event("e4", "deal.won", OTHER_SITE))
+        await until(lambda: len(history(log).all(GoalProgressed)) == 2)
+        later = (Goal(name="Signed", event="deal.signed"),)
+        await tell(log, update(goals=later))
+        await until(lambda: "agent.updated" in history(log).lines)
+        await publish(log, event("e5", "deal.won", data={"amount": 2}), event("e6", "deal.signed"))
+        await until(lambda: len(history(log).all(GoalProgressed)) == 3)
+    said = [(e.goal, e.event_id, e.value) for e in history(log).all(GoalProgressed)]
+    assert sorted(id_ for _, id_, _ in said[:2]) == ["e1", "e3"]
+    assert said[1][2] == 7
+    assert said[2] == ("Signed", "e6", 1)
+    assert history(log, agent(SUPPORT)).lines == ["agent.created"]
 
 
 POISON = {

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "e7a9ee343643ca030b231aa9cb9a2e51aeb508a0701b4478eb473a3ed5f730bd",
+        "514028270c2ac1fe860e0fa5390c896f0f98acd52b395fcd8973d8e510148d1f",
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.agent_rules import DelegationRule, MonitoringRule
 from schemas.agents import AgentConfig, Goal
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
@@ -18,6 +19,7 @@ from schemas.commands import (
     ExpireApproval,
     RecalledMemory,
     RecordContext,
+    RecordGoalProgress,
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
@@ -47,6 +49,7 @@ from schemas.events import (
     ExecutionFailed,
     ExecutionStarted,
     ExecutionTimedOut,
+    GoalProgressed,
     PlannedCall,
     RunEvent,
     RunLimits,
@@ -87,6 +90,31 @@ CONFIG = AgentConfig(
     goals=(Goal(name="Sell", target=0.1),),
     triggers=("event:contact.*", "manual"),
     allowed_tools=("crm_*",),
+)
+MANAGER = AgentConfig(
+    slug="boss",
+    name="Boss",
+    agent_type="orchestrator",
+    system_prompt="Delegate.",
+    goals=(
+        Goal(name="Win", event="crm.deal.won", progress="data.amount", aggregate="average", period="week", target=9.5),
+    ),
+    managed_agents=("sales",),
+    delegation_rules=(DelegationRule(condition="data.score < 50", agent="sales", mode="force", priority="high"),),
+    report_templates=("weekly_performance",),
+    monitoring_rules=(
+        MonitoringRule(
+            name="Logins",
+            event="auth.login.*",
+            threshold=5,
+            window="5m",
+            condition="!data.ok",
+            key="data.user_id",
+            baseline="user_normal",
+            deviation=2.5,
+            severity="high",
+        ),
+    ),
 )
 TRIGGER = Trigger(
     type="event",
@@ -138,10 +166,11 @@ def command_examples() -> dict[str, Example]:
     """Return an example of every command, by wire name."""
     commands: Sequence[AnyCommand] = (
         CreateAgent(config=CONFIG),
-        UpdateAgent(config=CONFIG, expected_version=1),
+        UpdateAgent(config=MANAGER, expected_version=1, rolled_back_to=1, reason="too eager"),
         ActivateAgent(),
-        DeactivateAgent(),
+        DeactivateAgent(cancel_runs=True),
         DeleteAgent(),
+        RecordGoalProgress(goal="Sell", amount=0.5, source="/crm", id="e-1", event_type="crm.deal.won", time_ms=AT_MS),
         StartExecution(trigger=TRIGGER),
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
@@ -197,10 +226,32 @@ def _events() -> Sequence[Event]:
     call: dict[str, Any] = {"execution_id": RUN, "call_id": CALL, "tool": "crm_find"}
     return (
         AgentCreated(id=AGENT, name="Säles ✓", type="specialist", domain=None, agent_version=1, config=CONFIG),
-        AgentUpdated(id=AGENT, agent_version=2, changes={"name": "Sales", "temperature": 0.5}),
+        AgentUpdated(
+            id=AGENT,
+            agent_version=2,
+            changes={"name": "Sales", "temperature": 0.5},
+            rolled_back_to=1,
+            reason="too eager",
+        ),
         AgentDeleted(id=AGENT, name="Sales"),
         AgentActivated(id=AGENT, name="Sales"),
-        AgentDeactivated(id=AGENT, name="Sales"),
+        AgentDeactivated(id=AGENT, name="Sales", cancel_runs=True),
+        GoalProgressed(
+            goal="Sell",
+            event_source="/crm",
+            event_id="e-1",
+            event_type="crm.deal.won",
+            event_time_ms=AT_MS,
+            amount=0.5,
+            delta=0.5,
+            value=1.5,
+            total=1.5,
+            count=2,
+            achieved=True,
+            achieved_at_ms=AT_MS,
+            period_start_ms=AT_MS - 9,
+            period_end_ms=None,
+        ),
         TriggerSkipped(
             trigger_type="event",
             trigger_source="/crm",

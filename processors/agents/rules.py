@@ -1,0 +1,131 @@
+"""What must hold between the fields of a configuration, beyond the shape of each: said with the field and the fix.
+
+Asked when an agent is saved, never of what stands in the log already. The decider asks `faults_of`, which is our own
+code and the same in every release that decides; whoever takes configurations from people asks
+`expression_faults_of` too, since whether a text is CEL is for a library to say.
+"""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+from processors.agents.expressions import compile_expression
+from processors.tools.globs import matches
+from schemas.agents import AgentConfig, AgentType
+from schemas.errors import Fault
+
+_ONLY_OF: tuple[tuple[str, AgentType, str], ...] = (
+    ("managed_agents", "orchestrator", "agents to manage"),
+    ("delegation_rules", "orchestrator", "rules of delegation"),
+    ("report_templates", "analyst", "report templates"),
+    ("monitoring_rules", "guardian", "rules of monitoring"),
+)
+_OWN_GOAL_EVENT = "ai.goal.progressed"
+
+
+def faults_of(config: AgentConfig) -> list[Fault]:
+    """Return what is wrong with a configuration, but for its expressions."""
+    return [
+        *_of_types(config),
+        *_of_instructions(config),
+        *_of_goals(config),
+        *_of_delegation(config),
+        *_of_rules(config),
+    ]
+
+
+def expression_faults_of(config: AgentConfig) -> list[Fault]:
+    """Return what is wrong with the expressions of a configuration."""
+    told: list[tuple[tuple[str | int, ...], str]] = [
+        (("goals", at, "progress"), goal.progress) for at, goal in enumerate(config.goals)
+    ]
+    told += [(("delegation_rules", at, "condition"), rule.condition) for at, rule in enumerate(config.delegation_rules)]
+    told += [
+        (("monitoring_rules", at, "condition"), rule.condition)
+        for at, rule in enumerate(config.monitoring_rules)
+        if rule.condition is not None
+    ]
+    faults = []
+    for path, text in told:
+        try:
+            compile_expression(text)
+        except ValueError as error:
+            faults.append(Fault(path, str(error)))
+    return faults
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `; did you mean 'x'?` where something like `name` is known, else nothing."""
+    begun = [other for other in known if len(name) >= 3 and other.startswith(name)]
+    close = begun or get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _of_types(config: AgentConfig) -> Iterator[Fault]:
+    for field, agent_type, what in _ONLY_OF:
+        if getattr(config, field) and config.agent_type != agent_type:
+            article = "an" if agent_type[0] in "aeio" else "a"
+            yield Fault(
+                (field,),
+                f"only {article} {agent_type} has {what}, and this one is of type {config.agent_type!r}: "
+                f"write `type: {agent_type}`, or leave the field out",
+            )
+
+
+def _of_instructions(config: AgentConfig) -> Iterator[Fault]:
+    if not (config.system_prompt.strip() or config.personality.strip()):
+        yield Fault(("system_prompt",), "say here, or in personality, what the agent is to do")
+
+
+def _of_goals(config: AgentConfig) -> Iterator[Fault]:
+    measured: set[str] = set()
+    for at, goal in enumerate(config.goals):
+        if goal.event is None:
+            for field in ("progress", "aggregate", "period"):
+                if getattr(goal, field) != type(goal).model_fields[field].default:
+                    yield Fault(
+                        ("goals", at, field),
+                        "this says how a goal is measured, but not by which event: add `event: crm.deal.won`",
+                    )
+            continue
+        if goal.name in measured:
+            yield Fault(("goals", at, "name"), f"two measured goals are named {goal.name!r}: progress goes by the name")
+        measured.add(goal.name)
+        if matches(goal.event, _OWN_GOAL_EVENT) and goal.event.startswith("ai."):
+            yield Fault(
+                ("goals", at, "event"), "a goal can't be moved by goals: name other events, as `ai.execution.*`"
+            )
+        if goal.period is not None and not goal.is_recurring:
+            yield Fault(
+                ("goals", at, "period"),
+                "only a recurring goal begins anew: leave the period out, or write `is_recurring: true`",
+            )
+
+
+def _of_delegation(config: AgentConfig) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for at, slug in enumerate(config.managed_agents):
+        if slug == config.slug:
+            yield Fault(("managed_agents", at), "an agent can't manage itself: leave it out")
+        if slug in seen:
+            yield Fault(("managed_agents", at), f"{slug!r} is listed twice")
+        seen.add(slug)
+    for at, rule in enumerate(config.delegation_rules):
+        if rule.agent not in seen:
+            near = nearest(rule.agent, sorted(seen))
+            yield Fault(
+                ("delegation_rules", at, "agent"),
+                f"{rule.agent!r} is not among the managed_agents{near or ': add it there'}",
+            )
+
+
+def _of_rules(config: AgentConfig) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for at, rule in enumerate(config.monitoring_rules):
+        if rule.name in seen:
+            yield Fault(("monitoring_rules", at, "name"), f"two rules are named {rule.name!r}: a signal names its rule")
+        seen.add(rule.name)
+        if rule.baseline is not None and rule.key is None:
+            yield Fault(
+                ("monitoring_rules", at, "key"),
+                "a baseline is each key's own: say whose, as in `key: data.user_id`",
+            )
