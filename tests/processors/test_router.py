@@ -184,7 +184,7 @@ async def test_an_event_moves_the_goals_that_it_fits_once_however_often_it_is_pu
         await until(lambda: len(history(log).all(GoalProgressed)) == 3)
     said = [(e.goal, e.event_id, e.value) for e in history(log).all(GoalProgressed)]
     assert sorted(id_ for _, id_, _ in said[:2]) == ["e1", "e3"]
-    assert said[1][2] == 7
+    assert said[1][2] == 7.0
     assert said[2] == ("Signed", "e6", 1)
     assert history(log, agent(SUPPORT)).lines == ["agent.created"]
 

@@ -106,6 +106,33 @@ class Stream:
     def changed(self, version: int, **changes: Json) -> "Stream":
         return self.say(ev.AgentUpdated(id=self.agent_id, agent_version=version, changes=changes), actor="user:bob")
 
+    def progressed(
+        self,
+        goal: str,
+        value: float,
+        *,
+        achieved_at_ms: int | None = None,
+        period: tuple[int, int] | None = None,
+    ) -> "Stream":
+        return self.say(
+            ev.GoalProgressed(
+                goal=goal,
+                event_source="/crm",
+                event_id=f"e{len(self.said)}",
+                event_type="crm.deal.won",
+                event_time_ms=self.at_ms,
+                amount=1.5,
+                delta=1.5,
+                value=value,
+                total=value,
+                count=2,
+                achieved=achieved_at_ms is not None,
+                achieved_at_ms=achieved_at_ms,
+                period_start_ms=period[0] if period else None,
+                period_end_ms=period[1] if period else None,
+            )
+        )
+
     def deleted(self) -> "Stream":
         return self.say(ev.AgentDeleted(id=self.agent_id, name=self.slug), actor="user:cy")
 

@@ -15,6 +15,9 @@ from tests.projections.dumps import dump
 from tests.projections.histories import OTHER_SITE, SITE, Stream, interleaved, usual_run, varied_run
 from tests.projections.journal import Journal, new_journal
 
+GOAL = {"name": "Win", "event": "crm.deal.won"}
+OTHER_GOAL = {"name": "Keep", "event": "crm.deal.*"}
+
 
 class SplitReader(MemoryReader):
     """Gives as many records as chance will have."""
@@ -45,8 +48,12 @@ async def history(journal: Journal) -> int:
         for stream in streams:
             varied_run(stream, f"t{number}", random)
     for stream in streams:
-        stream.changed(2, name="Two", domain=None).changed(3, name="Three", llm_model="m3").deleted()
-        stream.created().changed(2, domain="support")
+        stream.changed(2, goals=[GOAL, OTHER_GOAL]).progressed("Win", 1.5).progressed("Keep", 2.5)
+        stream.changed(3, goals=[OTHER_GOAL]).progressed("Keep", 3.5).changed(4, goals=[GOAL, OTHER_GOAL])
+        stream.progressed("Win", 7).changed(2, name="Two", domain=None).changed(
+            3, name="Three", llm_model="m3"
+        ).deleted()
+        stream.created().changed(2, domain="support", goals=[GOAL]).progressed("Win", 0.5)
     usual_run(streams[0], "t\u0000", {"text": "a\u0000b"})
     rivals = [stream.drafts[-5:] for stream in streams]
     await journal.write(interleaved(streams, random))
@@ -66,6 +73,7 @@ async def test_wherever_batches_end_the_rows_are_the_same(pool: Pool, split: Spl
     await Projector(split, pool).catch_up()
     expected = await dump(pool)
     assert len(expected["ai_agent_executions"]) == 19
+    assert len(expected["ai_agent_goal_progress"]) == 6
     for seed in range(1, 8):
         await rebuild(pool)
         split.random = Random(seed)

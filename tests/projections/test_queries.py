@@ -1,4 +1,6 @@
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -8,13 +10,16 @@ from projections.queries.activity import list_activity
 from projections.queries.agents import get_agent, list_agents
 from projections.queries.approvals import get_approval, pending_approvals
 from projections.queries.executions import get_execution, list_executions
+from projections.queries.goals import list_goals
 from projections.queries.reading import LIMIT, id_range, page
 from projections.queries.usage import daily_usage, total_usage
+from projections.queries.versions import get_version, list_versions
 from schemas import events as ev
+from schemas.agents import AgentConfig
 from schemas.chat import Usage
 from schemas.errors import NotFoundError, UnavailableError
 from schemas.ids import ExecutionId
-from tests.projections.histories import OTHER_SITE, SITE, Run, Stream, usual_run
+from tests.projections.histories import OTHER_SITE, SITE, START_MS, Run, Stream, config, usual_run
 from tests.projections.journal import Journal
 
 DAY = date(2026, 1, 24)
@@ -46,6 +51,66 @@ async def test_inactive_and_deleted_agents_are_told_apart(pool: Pool, journal: J
     assert [agent.slug for agent in await list_agents(pool, SITE)] == ["asleep", "live"]
     assert [agent.slug for agent in await list_agents(pool, SITE, active=True)] == ["live"]
     assert [agent.slug for agent in await list_agents(pool, SITE, active=False, deleted=True)] == ["asleep", "gone"]
+
+
+async def test_goals_are_told_with_how_far_they_are(pool: Pool, journal: Journal) -> None:
+    forever = 4_102_444_800_000  # 2100
+    goals: list[dict[str, Any]] = [
+        {"name": "Old", "deadline": "2026-01-02T00:00:00", "target": 3, "event": "a"},
+        {"name": "Day", "priority": 9, "event": "a", "period": "day"},
+        {"name": "Win", "priority": 9, "event": "a", "target": 2, "is_recurring": False, "metric": "won"},
+        {"name": "Plain", "priority": 1},
+    ]
+    stream = Stream().created().changed(2, goals=goals)
+    stream.progressed("Win", 2.5, achieved_at_ms=START_MS).progressed("Win", 2.75, achieved_at_ms=START_MS)
+    stream.progressed("Day", 7, period=(START_MS, START_MS + 1)).progressed("Plain", 8).progressed("Gone", 9)
+    await project(pool, journal, stream, Stream(OTHER_SITE).created().changed(2, goals=goals))
+    day, win, old, plain = await list_goals(pool, SITE, stream.agent_id)
+    assert [g.name for g in (day, win, old, plain)] == ["Day", "Win", "Old", "Plain"]
+    assert (win.current_value, win.is_achieved, win.event_count, win.success_metric) == (
+        Decimal("2.75"),
+        True,
+        2,
+        "won",
+    )
+    assert win.achieved_at == datetime.fromtimestamp(START_MS / 1000, UTC)
+    assert (day.current_value, day.is_achieved) == (None, False)  # its day is over
+    assert (old.deadline, old.is_missed) == (datetime(2026, 1, 2, tzinfo=UTC), True)
+    assert (plain.current_value, plain.comparison, plain.is_missed) == (None, "gte", False)
+    await project(pool, journal, stream.progressed("Day", 1, period=(START_MS, forever)))
+    assert (await list_goals(pool, SITE, stream.agent_id))[0].current_value == 1
+
+
+async def test_a_goal_that_went_and_came_again_begins_anew(pool: Pool, journal: Journal) -> None:
+    win, other = {"name": "Win", "event": "a"}, {"name": "Other", "event": "a"}
+    stream = Stream().created().changed(2, goals=[win, other]).progressed("Win", 5).progressed("Other", 6)
+    await project(pool, journal, stream)
+    await project(pool, journal, stream.changed(3, goals=[other]), stream.changed(4, goals=[win, other]))
+    found = {goal.name: goal.current_value for goal in await list_goals(pool, SITE, stream.agent_id)}
+    assert found == {"Win": None, "Other": 6}
+    await project(pool, journal, stream.deleted().created().changed(6, goals=[win, other]))
+    assert {g.current_value for g in await list_goals(pool, SITE, stream.agent_id)} == {None}
+
+
+async def test_every_version_of_an_agent_can_be_read_whole(pool: Pool, journal: Journal) -> None:
+    stream = Stream().created().changed(2, name="Two", goals=[{"name": "Win"}])
+    back = ev.AgentUpdated(
+        id=stream.agent_id, agent_version=3, changes={"name": "Greeter", "goals": []}, rolled_back_to=1, reason="worse"
+    )
+    stream.say(back, actor="user:cy").deleted().created()
+    await project(pool, journal, stream, Stream(OTHER_SITE).created())
+    versions = await list_versions(pool, SITE, stream.agent_id)
+    assert [(v.version, v.kind, v.changed_by, v.rolled_back_to, v.reason) for v in versions] == [
+        (1, "created", "user:ann", None, ""),
+        (2, "updated", "user:bob", None, ""),
+        (3, "updated", "user:cy", 1, "worse"),
+        (1, "created", "user:ann", None, ""),
+    ]
+    second = await get_version(pool, SITE, stream.agent_id, 2)
+    assert (second["name"], second["goals"], second["system_prompt"]) == ("Two", [{"name": "Win"}], "Be kind.")
+    assert AgentConfig.model_validate(await get_version(pool, SITE, stream.agent_id, 3)) == config()
+    with pytest.raises(NotFoundError, match="no version 9"):
+        await get_version(pool, SITE, stream.agent_id, 9)
 
 
 async def test_an_agent_is_found_by_id_or_slug_within_its_site(pool: Pool, journal: Journal) -> None:
