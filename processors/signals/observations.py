@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
+from processors.agents.goals import values_of
 from processors.signals.rules import KEY_CHARS, MAX_THRESHOLD, MAX_WINDOW_MS, MIN_WINDOW_MS, Rule
 from schemas.errors import DecodeError
 from schemas.ids import AnyAgentId, AnySiteId, SiteId
@@ -59,10 +60,13 @@ def observations(site_id: SiteId, correlation_id: str, trigger: Trigger, rules: 
     """Return what the rules of a site have to count of an event. Signals themselves are never counted."""
     if trigger.event_type is None or trigger.event_type == SIGNAL_RAISED:
         return []
-    values = _values(trigger)
+    concerned = [rule for rule in rules if rule.concerns(trigger)]
+    if not concerned:
+        return []
+    values = values_of(trigger)
     drafts: list[Draft] = []
-    for rule in rules:
-        if not rule.counts(trigger, values) or (key := rule.key_of(trigger)) is None:
+    for rule in concerned:
+        if not rule.holds(values) or (key := rule.key_of(trigger)) is None:
             continue
         seen = Observation(
             site_id=site_id,
@@ -101,14 +105,3 @@ def decode(key: bytes | None, value: bytes | None) -> Observation:
     if key != seen.series.encode():
         raise DecodeError("an observation must have its series as its key, or it is counted in the wrong partition")
     return seen
-
-
-def _values(trigger: Trigger) -> dict[str, object]:
-    event = {
-        "type": trigger.event_type,
-        "source": trigger.source,
-        "subject": trigger.subject or "",
-        "time": trigger.time_ms,
-        "data": trigger.data,
-    }
-    return {"event": event, "data": trigger.data}

@@ -1,11 +1,12 @@
 """Which rules are in force in which site: folded from the same events as the router's directory of agents."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
+from processors.agents.expressions import compile_expression
 from processors.signals.rules import Condition, Rule, rule_of
 from schemas.agent_rules import MonitoringRule
 from schemas.envelope import EventEnvelope
@@ -16,6 +17,16 @@ from schemas.message import Json
 logger = logging.getLogger(__name__)
 
 _RULES = TypeAdapter(tuple[MonitoringRule, ...])
+
+
+class _Holds:
+    """A CEL expression as a condition: it holds where it gives true, and nothing else."""
+
+    def __init__(self, text: str) -> None:
+        self._expression = compile_expression(text)
+
+    def holds(self, values: Mapping[str, Json]) -> bool:
+        return self._expression.value(values) is True
 
 
 @dataclass(slots=True)
@@ -29,7 +40,7 @@ class _Guardian:
 class Rulebook:
     """The rules of active agents, by site."""
 
-    compile_condition: Callable[[str], Condition] | None = None
+    compile_condition: Callable[[str], Condition] = field(default=_Holds)
     _guardians: dict[SiteId, dict[AgentId, _Guardian]] = field(default_factory=dict)
     _in_force: dict[SiteId, tuple[Rule, ...]] = field(default_factory=dict)
 

@@ -59,34 +59,41 @@ class Rule:
             value = value.get(part) if isinstance(value, dict) else None
         return _as_key(value)
 
-    def counts(self, trigger: Trigger, values: Mapping[str, Json]) -> bool:
-        """Whether an event is one that this rule counts. What the guardian itself caused is none, unless it may be."""
+    def concerns(self, trigger: Trigger) -> bool:
+        """Whether an event is of a type that this rule counts. What the guardian itself caused is not, unless told."""
         if self.ignore_own and trigger.caused_by == self.agent_id:
             return False
-        if not matches(self.event, trigger.event_type or ""):
-            return False
+        return matches(self.event, trigger.event_type or "")
+
+    def holds(self, values: Mapping[str, Json]) -> bool:
+        """Whether the rule's condition holds for an event, given as what expressions see of it."""
         return self.condition is None or self.condition.holds(values)
+
+
+def limits_fault(config: MonitoringRule) -> tuple[str, str] | None:
+    """Return the field of a rule that is beyond what can be counted, and what can be; None if all can."""
+    if config.threshold > MAX_THRESHOLD:
+        return "threshold", f"{config.threshold} events can't be kept for each key: {MAX_THRESHOLD} is the most"
+    if not MIN_WINDOW_MS <= duration_s(config.window) * 1_000 <= MAX_WINDOW_MS:
+        return "window", f"{config.window} is too long: 7d is the most, as long as events are kept"
+    return None
 
 
 def rule_of(
     agent_id: AgentId,
     config: MonitoringRule,
     *,
+    compile_condition: Callable[[str], Condition],
     allow_own: bool = False,
-    compile_condition: Callable[[str], Condition] | None = None,
 ) -> Rule:
     """Return the rule that `config` describes.
 
     Raises:
         ValueError: its window, threshold or condition can't be applied; the message says what can.
     """
+    if (fault := limits_fault(config)) is not None:
+        raise ValueError(f"{fault[0]} of the rule {config.name!r}: {fault[1]}")
     window_ms = duration_s(config.window) * 1_000
-    if not MIN_WINDOW_MS <= window_ms <= MAX_WINDOW_MS:
-        raise ValueError(f"the rule {config.name!r} has a window of {config.window}: 1s to 7d are possible")
-    if config.threshold > MAX_THRESHOLD:
-        raise ValueError(f"the rule {config.name!r} has threshold {config.threshold}: {MAX_THRESHOLD} is the most")
-    if config.condition is not None and compile_condition is None:
-        raise ValueError(f"the rule {config.name!r} has a condition, which nothing here evaluates")
     deviation = None if config.baseline is None else config.deviation
     counted = [config.event, config.key, config.condition, config.threshold, window_ms, deviation]
     return Rule(
@@ -99,7 +106,7 @@ def rule_of(
         deviation=deviation,
         severity=config.severity,
         ignore_own=not allow_own,
-        condition=compile_condition(config.condition) if config.condition and compile_condition else None,
+        condition=None if config.condition is None else compile_condition(config.condition),
         version=hashlib.sha256(orjson.dumps(counted)).hexdigest()[:16],
     )
 

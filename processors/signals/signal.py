@@ -44,9 +44,18 @@ def _data(seen: Observation, raised: Raised) -> JsonObject:
         "count": raised.events,
         "from": format_time(raised.from_ms),
         "until": format_time(raised.until_ms),
-        "window_seconds": seen.window_ms / 1000,
+        "window": _duration(seen.window_ms),
         "last_event": {"type": seen.event_type, "source": seen.source, "id": seen.id},
     }
     if raised.limit is None:
         return data | {"threshold": seen.threshold}
     return data | {"usual": raised.usual, "limit": raised.limit}
+
+
+def _duration(ms: int) -> str:
+    """Return a duration as a rule writes it, in the largest unit that fits."""
+    unit, size = next((unit, size) for unit, size in _UNITS_MS if ms % size == 0)
+    return f"{ms // size}{unit}"
+
+
+_UNITS_MS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))

@@ -130,8 +130,8 @@ def test_a_signal_is_a_module_event_for_its_guardian() -> None:
     site_id, correlation_id, trigger = read_module_event(record, START_MS)
     assert (site_id, correlation_id, trigger.event_type, trigger.subject) == (SITE, "c", SIGNAL_RAISED, GUARD)
     assert (trigger.depth, trigger.caused_by, trigger.time_ms) == (2, "x", START_MS)
-    assert {k: trigger.data[k] for k in ("rule", "severity", "key", "count", "threshold", "window_seconds")} == {
-        "rule": "logins", "severity": "high", "key": "mallory", "count": 1, "threshold": 1, "window_seconds": 5.0,
+    assert {k: trigger.data[k] for k in ("rule", "severity", "key", "count", "threshold", "window")} == {
+        "rule": "logins", "severity": "high", "key": "mallory", "count": 1, "threshold": 1, "window": "5s",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from processors.agents.rules import faults_of
 from processors.signals.observations import decode, observations
 from processors.signals.rulebook import Rulebook
 from processors.signals.rules import KEY_CHARS, MAX_THRESHOLD, Rule, rule_of
@@ -89,20 +90,23 @@ def test_signals_are_never_counted() -> None:
 def test_what_a_guardian_caused_itself_is_not_counted_unless_it_may_wake_itself() -> None:
     assert keys(rule(), caused_by=GUARD) == []
     assert keys(rule(), caused_by="another") == ["mallory"]
-    assert keys(rule_of(GUARD, monitoring(), allow_own=True), caused_by=GUARD) == ["mallory"]
+    assert keys(rule_of(GUARD, monitoring(), compile_condition=Says, allow_own=True), caused_by=GUARD) == ["mallory"]
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"threshold": MAX_THRESHOLD + 1}, {"window": "8d"}, {"condition": "true"}],
+    [{"threshold": MAX_THRESHOLD + 1}, {"window": "8d"}],
 )
-def test_a_rule_that_can_t_be_applied_says_why(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="the rule 'logins' has"):
-        rule_of(GUARD, monitoring(**fields))
+def test_a_rule_beyond_what_can_be_counted_is_refused_when_it_is_saved(fields: dict[str, Any]) -> None:
+    (field,) = fields
+    with pytest.raises(ValueError, match=f"{field} of the rule 'logins'"):
+        rule_of(GUARD, monitoring(**fields), compile_condition=Says)
+    faults = faults_of(created(monitoring_rules=[monitoring(**fields)]).config)
+    assert [fault.path for fault in faults] == [("monitoring_rules", 0, field)]
 
 
 def test_series_never_cross_sites_agents_rules_or_keys() -> None:
-    other_agent = rule_of(agent_id_of(SITE, "other"), monitoring())
+    other_agent = rule_of(agent_id_of(SITE, "other"), monitoring(), compile_condition=Says)
     drafts = [
         *observations(SITE, "c", login(), [rule(), other_agent, rule(name="x"), rule(threshold=7), rule(window="6m")]),
         *observations(SITE, "c", login({"user": "eve"}), [rule()]),
@@ -207,6 +211,17 @@ def test_rules_that_can_t_be_read_or_applied_do_not_stop_the_others() -> None:
     changes = {"monitoring_rules": [{"name": "of a newer release", "sort": "unknown"}]}
     book.apply(told(AgentUpdated(id=GUARD, agent_version=2, changes=changes)))
     assert names(book) == []
+
+
+def test_conditions_are_cel() -> None:
+    book = Rulebook()
+    book.apply(told(created(monitoring_rules=[monitoring(condition="data.tries > 2 && event.source == '/auth'")])))
+    book.apply(told(ACTIVATED))
+    (logins,) = book.in_force(SITE)
+    assert keys(logins, data={"user": "u", "tries": 3}) == ["u"]
+    assert keys(logins, data={"user": "u", "tries": 2}) == []
+    assert keys(logins, data={"user": "u"}) == [], "what can't be evaluated does not hold"
+    assert keys(logins, data={"user": "u", "tries": 3}, source="/x") == []
 
 
 def test_a_rule_s_signals_wake_its_agent_without_being_named_among_its_triggers() -> None:
