@@ -31,8 +31,12 @@ def read_agent(path: Path) -> AgentConfig:
         raw = path.read_bytes()
         if len(raw) > FILE_BYTES:
             raise ConfigurationError(f"{path}: an agent's file may have {FILE_BYTES} bytes, this one has {len(raw)}")
-        tree = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
-        told = yaml.safe_load(raw.decode())
+        text = raw.decode()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            # A few lines of them could stand for gigabytes, or for themselves.
+            raise ConfigurationError(f"{path}: aliases such as *name are not read here: write it out where it is used")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        told = yaml.safe_load(text)
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -5,9 +5,12 @@ from collections.abc import Collection
 from infra.models.scripted import PROVIDER as SCRIPTED
 from processors.executions.context import Context
 from processors.executions.state import Run
+from processors.tools.builtin.reports import limited_to
 from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
-from schemas.catalogue import Catalogue, Price
+from schemas.catalogue import Catalogue, Price, ToolDefinition
+from schemas.delegation import DELEGATE
+from schemas.reports import GENERATE_REPORT
 
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
 
@@ -22,5 +25,13 @@ class CatalogueContext:
 
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
-        tools = self._registry.visible(config.allowed_tools, config.denied_tools, self._modules)
+        allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
+        tools = self._registry.visible(allowed, config.denied_tools, self._modules)
+        tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
         return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))
+
+
+def _for_agent(tool: ToolDefinition, config: AgentConfig) -> ToolDefinition | None:
+    """Narrow the report tool to the templates that the agent names; one that names none may use all."""
+    named = getattr(config, "report_templates", ())
+    return limited_to(tool, named) if named and tool.name == GENERATE_REPORT else tool

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
 from schemas.ids import SiteId, parse_site_id
 
@@ -42,7 +43,20 @@ class Settings(BaseSettings):
     module_topics: tuple[str, ...] = Field(default=("module.events",), min_length=1)
     partitions: int = Field(default=32, ge=1, le=1024, description="of topics that are created on a given Kafka")
     replication_factor: int = Field(default=3, ge=1, le=10)
+    api_host: str = Field(default="127.0.0.1", min_length=1, description="where `dramac api` listens")
+    api_port: int = Field(default=8420, ge=0, le=65_535, description="its port; 0 for any that is free")
+    secret_keys: SecretStr | None = Field(
+        default=None, description="master keys, id:base64,id2:base64; the first seals"
+    )
+    modules: dict[str, ModuleAddress] = Field(
+        default={}, description='modules over HTTP: {"crm": {"url": "https://…", "secret": "…"}}; the sandbox else'
+    )
+    search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
+    search_key: SecretStr | None = Field(default=None, description="its key")
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
+    report_templates: Path | None = Field(
+        default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
+    )
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

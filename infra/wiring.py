@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,17 +14,28 @@ from typing import Literal
 import asyncpg
 
 from infra.context import CatalogueContext
+from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.guardians import Guardians
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.scripted import ScriptedModel
+from infra.modules.doors import Doors
+from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
+from infra.modules.telling import EventGateway
+from infra.reports.gateway import ReportGateway
+from infra.reports.library import load_templates
 from infra.settings import Settings
+from infra.web.fetching import WebFetcher
+from infra.web.gateway import SearchService, WebGateway
 from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
+from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
+from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
+from processors.triggers.agent_events import AgentEventRouter
 from processors.triggers.router import Router
 from projections.migrate import migrate
 from projections.projector import Projector
@@ -41,6 +53,7 @@ ROLES: tuple[Role, ...] = ("decider", "router", "projector", "guardian")
 # something else: the outbox waits for Kafka for 3 s.
 IDLE_IN_TRANSACTION_S = 10
 
+TOLD_MODULES = ("notifications", "automation")  # asked by an event
 SANDBOX_MODULES = frozenset({"crm", "email", "tasks"})
 
 
@@ -118,14 +131,25 @@ async def open_house(
         open_log(settings, endpoints) as log,
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
+        HttpModules(settings.modules) as modules,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
+        data = DataReader(pool)
+        templates = await asyncio.to_thread(load_templates, settings.report_templates)
+        reports = ReportGateway(pool, templates, system_ms)
+        if "decider" in wanted:
+            await data.open()
+            await reports.open()
+        events = EventGateway(publisher)
+        ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
         process = Process(
             log=log,
             models=ModelPorts({SCRIPTED: ScriptedModel.from_yaml(*scripts, *settings.scripts, *shipped("scripts"))}),
-            tools=ToolRouter({"module": sandbox, "internal": sandbox}),
-            context=CatalogueContext(Registry(BUILTIN), SANDBOX_MODULES),
+            tools=tool_port(settings, modules, sandbox, ours),
+            context=CatalogueContext(
+                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys()
+            ),
         )
         now_ms = process.now_ms
         yield House(
@@ -133,10 +157,30 @@ async def open_house(
             pool,
             sandbox,
             Worker(process) if "decider" in wanted else None,
-            [Router(log, topic, now_ms) for topic in settings.module_topics] if "router" in wanted else [],
+            _routers(log, settings, now_ms) if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
             Guardians(log, settings) if "guardian" in wanted else None,
         )
+
+
+def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:
+    return [*(Router(log, topic, now_ms) for topic in settings.module_topics), AgentEventRouter(log, now_ms)]
+
+
+def system_ms() -> int:
+    """Return the time of this machine, in Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+def tool_port(
+    settings: Settings, http: ModuleGateway, sandbox: ModuleGateway, ours: Mapping[str, ModuleGateway]
+) -> ToolPort:
+    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it."""
+    doors = Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
+    key = settings.search_key
+    search = SearchService(str(settings.search_url), key) if settings.search_url is not None and key else None
+    web = Doors({"web": WebGateway(WebFetcher(), search)})
+    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": web})
 
 
 def shipped(folder: str) -> list[Path]:

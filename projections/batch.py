@@ -11,6 +11,8 @@ from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
 from projections.facts import Fact, as_json, uuid_text
 from projections.goals import GOALS, GOALS_DROPPED, GoalRow, KeptGoals
+from projections.reports import REPORTS, ReportRow
+from projections.schedules import SCHEDULES, ScheduleDelta
 from projections.steps import STEPS, StepRow
 from projections.stream_heads import STREAM_HEADS, HeadRow
 from projections.tool_calls import TOOL_CALLS, CallDelta
@@ -33,6 +35,8 @@ class Batch:
         self.model_usage: dict[tuple[str, date, str, str, str, str, str], ModelUsageDelta] = {}
         self.activity: list[ActivityRow] = []
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
+        self.schedules: dict[tuple[str, str, str], ScheduleDelta] = {}
+        self.reports: dict[Key, ReportRow] = {}
         self.heads: list[HeadRow] = []
         self.goals: dict[Key, dict[str, GoalRow]] = {}
         self.kept_goals: dict[Key, set[str]] = {}
@@ -168,8 +172,10 @@ class Batch:
             (STEPS, self.steps),
             (TOOL_CALLS, self.calls.values()),
             (APPROVALS, self.approvals.values()),
+            (REPORTS, self.reports.values()),
             (STATS, self.stats.values()),
             (USAGE, self.usage.values()),
             (MODEL_USAGE, self.model_usage.values()),
+            (SCHEDULES, self.schedules.values()),
             (STREAM_HEADS, self.heads),
         )

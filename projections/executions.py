@@ -29,6 +29,9 @@ class RunDelta:
     trigger_subject: str | None = None
     trigger_depth: int | None = None
     trigger_data: str | None = None
+    parent_agent_id: Uuid | None = None
+    parent_execution_id: Uuid | None = None
+    parent_call_id: Uuid | None = None
     limits: str | None = None
     initial_context: str | None = None
     catalogue_sha256: str | None = None
@@ -49,6 +52,8 @@ class RunDelta:
     currency: str | None = None
     completed_at: datetime | None = None
     duration_ms: int | None = None
+    delegated_runs: int = 0
+    delegated_cost_micros: int = 0
 
 
 EXECUTIONS = statement(
@@ -67,6 +72,9 @@ WHEN MATCHED THEN UPDATE SET
   trigger_subject = coalesce(d.trigger_subject, e.trigger_subject),
   trigger_depth = coalesce(d.trigger_depth, e.trigger_depth),
   trigger_data = coalesce(d.trigger_data::jsonb, e.trigger_data),
+  parent_agent_id = coalesce(d.parent_agent_id, e.parent_agent_id),
+  parent_execution_id = coalesce(d.parent_execution_id, e.parent_execution_id),
+  parent_call_id = coalesce(d.parent_call_id, e.parent_call_id),
   limits = coalesce(d.limits::jsonb, e.limits),
   initial_context = coalesce(d.initial_context::jsonb, e.initial_context),
   catalogue_sha256 = coalesce(d.catalogue_sha256, e.catalogue_sha256),
@@ -86,13 +94,16 @@ WHEN MATCHED THEN UPDATE SET
   cost_micros = e.cost_micros + d.cost_micros,
   currency = coalesce(d.currency, e.currency),
   completed_at = coalesce(d.completed_at, e.completed_at),
-  duration_ms = coalesce(d.duration_ms, e.duration_ms)
+  duration_ms = coalesce(d.duration_ms, e.duration_ms),
+  delegated_runs = e.delegated_runs + d.delegated_runs,
+  delegated_cost_micros = e.delegated_cost_micros + d.delegated_cost_micros
 WHEN NOT MATCHED THEN INSERT (
   site_id, id, agent_id, started_at, correlation_id, updated_at, last_sequence, agent_version,
   trigger_type, trigger_event_type, trigger_source, trigger_id, trigger_subject, trigger_depth, trigger_data,
   limits, initial_context, catalogue_sha256, outcome, pending_approvals, current_step,
   result, error_reason, error, ended_by, actions_taken,
-  llm_calls, tool_calls, tokens_input, tokens_output, tokens_cached, cost_micros, currency, completed_at, duration_ms
+  llm_calls, tool_calls, tokens_input, tokens_output, tokens_cached, cost_micros, currency, completed_at, duration_ms,
+  parent_agent_id, parent_execution_id, parent_call_id, delegated_runs, delegated_cost_micros
 ) VALUES (
   d.site_id, d.id, d.agent_id, d.started_at, d.correlation_id, d.updated_at, d.last_sequence, d.agent_version,
   d.trigger_type, d.trigger_event_type, d.trigger_source, d.trigger_id, d.trigger_subject, d.trigger_depth,
@@ -100,7 +111,8 @@ WHEN NOT MATCHED THEN INSERT (
   d.outcome, d.pending_approvals, d.current_step,
   d.result, d.error_reason, d.error, d.ended_by, d.actions_taken::jsonb,
   d.llm_calls, d.tool_calls, d.tokens_input, d.tokens_output, d.tokens_cached, d.cost_micros, d.currency,
-  d.completed_at, d.duration_ms
+  d.completed_at, d.duration_ms,
+  d.parent_agent_id, d.parent_execution_id, d.parent_call_id, d.delegated_runs, d.delegated_cost_micros
 )
 """,
 )

@@ -13,12 +13,15 @@ import orjson
 from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch
 from projections.executions import RunDelta
-from projections.facts import Fact, as_json
+from projections.facts import Fact, as_json, clean_text, uuid_text
 from projections.goals import GoalRow
+from projections.reports import report_row
+from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
 from schemas.errors import DecodeError
+from schemas.reports import GENERATE_REPORT
 
 Handler = Callable[[Batch, Fact, dict[str, Any]], None]
 
@@ -97,6 +100,22 @@ def _trigger_skipped(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _note(batch, fact, "trigger_skipped", data["reason"], data["message"])
 
 
+def _schedule_advanced(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    key = (fact.site_id, fact.agent_id, clean_text(data["schedule"]))
+    until, next_due_ms, due_ms = _time(data["until_ms"]), data["next_due_ms"], data["due_ms"]
+    delta = batch.schedules.setdefault(key, ScheduleDelta(*key, until, fact.at))
+    delta.followed_until, delta.updated_at = until, fact.at
+    delta.next_due_at = None if next_due_ms is None else _time(next_due_ms)
+    delta.missed_count += data["missed"]
+    if due_ms is not None:
+        delta.last_due_at = _time(due_ms)
+        delta.due_count += 1
+
+
+def _time(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
 def _command_rejected(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _note(batch, fact, "command_rejected", data["reason"], data["message"], data["execution_id"])
 
@@ -144,6 +163,10 @@ def _execution_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     run.trigger_subject, run.trigger_depth = trigger["subject"], trigger["depth"]
     run.trigger_data = as_json(trigger["data"])
     run.limits = as_json(data["limits"])
+    if (delegator := trigger.get("delegator")) is not None:
+        run.parent_agent_id = uuid_text(delegator["agent_id"])
+        run.parent_execution_id = uuid_text(delegator["execution_id"])
+        run.parent_call_id = uuid_text(delegator["call_id"])
     stats = batch.stats_of(fact)
     stats.total_runs += 1
     stats.last_run_at = fact.at
@@ -299,6 +322,8 @@ def _tool_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     call.full_sha256 = data["full_sha256"] or call.full_sha256
     call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
     batch.stats_of(fact).total_actions_taken += 1
+    if data["tool"] == GENERATE_REPORT and (report := report_row(fact)) is not None:
+        batch.reports.setdefault((report.site_id, report.id), report)
 
 
 def _tool_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -343,6 +368,19 @@ def _approval_expired(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     batch.approval(fact, "expired").resolved_at = fact.at
 
 
+# --- delegation -----------------------------------------------------------------------------------------------------
+
+
+def _delegation_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """The tree of runs follows from how the other run started; this is the streams' own affair."""
+
+
+def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = batch.run(fact)
+    run.delegated_runs += data["outcome"]["runs"]
+    run.delegated_cost_micros += data["outcome"]["cost_micros"]
+
+
 HANDLERS: dict[bytes, Handler] = {
     event.wire.encode(): handler
     for event, handler in (
@@ -352,6 +390,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.AgentActivated, _agent_activated),
         (ev.AgentDeactivated, _agent_deactivated),
         (ev.TriggerSkipped, _trigger_skipped),
+        (ev.ScheduleAdvanced, _schedule_advanced),
         (ev.CatalogueRecorded, _catalogue_recorded),
         (ev.GoalProgressed, _goal_progressed),
         (ev.ExecutionStarted, _execution_started),
@@ -373,6 +412,9 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.ApprovalRequested, _approval_requested),
         (ev.ApprovalResolved, _approval_resolved),
         (ev.ApprovalExpired, _approval_expired),
+        (ev.DelegationStarted, _delegation_told),
+        (ev.DelegationFinished, _delegation_finished),
+        (ev.DelegationReported, _delegation_told),
         (ev.CommandRejected, _command_rejected),
     )
 }

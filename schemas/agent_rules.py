@@ -15,8 +15,8 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
 
-# CEL over `event` (type, source, subject, time, data) and `data`; long enough for a rule, too short for a program.
-Expression = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+# CEL over `event` (type, source, id, subject, time, data) and `data`: see schemas.conditions.
+Expression = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}[smhd]$")]
 EventPath = Annotated[
     str, StringConstraints(pattern=r"^(data(\.[A-Za-z0-9_-]{1,100}){1,10}|subject|source|type)$", max_length=400)

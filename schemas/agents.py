@@ -4,28 +4,32 @@ import re
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from schemas.agent_rules import DelegationRule, Expression, Glob, MonitoringRule, Name, Slug, Text
-from schemas.message import JsonObject, Message
+from schemas.conditions import compile_condition
+from schemas.errors import ConditionError
+from schemas.message import STORED, Message
 from schemas.module_events import SIGNAL_RAISED
+from schemas.schedules import check_zone, parse_schedule, schedule_key
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
 Comparison = Literal["gt", "gte", "lt", "lte", "eq"]
+MissedRuns = Literal["skip", "once", "all"]
 
 Aggregate = Literal["sum", "last", "average"]
 Period = Literal["hour", "day", "week", "month", "quarter", "year"]
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
-_SCHEDULE_TRIGGER = re.compile(r"schedule:\S.{0,120}")
 _PLAIN_TRIGGERS = ("manual", "webhook")
+_EVENT, _SCHEDULE = "event:", "schedule:"
 
 
 class Goal(Message):
     """What an agent works towards; `priority` 10 matters most.
 
     A goal with an `event` (a glob of types, of the modules or of the agent's own `ai.*`) is measured: `progress`, CEL
-    over the event, says by how much; null moves nothing. `aggregate` makes the goal's value of these amounts.
+    over the event, says by how much, where `condition` holds. `aggregate` makes the goal's value of these amounts.
     `period` (UTC) begins it anew; without one, a value goes on for ever.
     """
 
@@ -38,6 +42,7 @@ class Goal(Message):
     is_recurring: bool = True
     deadline: datetime | None = None
     event: Glob | None = None
+    condition: Expression | None = None
     progress: Expression = "1"
     aggregate: Aggregate = "sum"
     period: Period | None = None
@@ -68,7 +73,10 @@ class AgentConfig(Message):
     examples: tuple[Example, ...] = Field(default=(), max_length=20)
 
     triggers: tuple[str, ...] = Field(default=("manual",), max_length=100)
-    trigger_conditions: JsonObject = Field(default_factory=dict)
+    trigger_conditions: dict[str, str] = Field(default_factory=dict)
+    timezone: str = Field(default="UTC", max_length=64)
+    missed_runs: MissedRuns = "once"
+    max_missed_runs: int = Field(default=10, ge=1, le=100)
     allow_self_trigger: bool = False
     max_causation_depth: int = Field(default=3, ge=1, le=16)
 
@@ -88,36 +96,58 @@ class AgentConfig(Message):
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
 
-    managed_agents: tuple[Slug, ...] = Field(default=(), max_length=50)
+    managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
+    max_delegations_per_run: int = Field(default=8, ge=1, le=100)
     delegation_rules: tuple[DelegationRule, ...] = Field(default=(), max_length=50)
     report_templates: tuple[Slug, ...] = Field(default=(), max_length=50)
     monitoring_rules: tuple[MonitoringRule, ...] = Field(default=(), max_length=50)
 
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, zone: str, info: ValidationInfo) -> str:
+        return zone if info.context is STORED else check_zone(zone)
+
     @field_validator("triggers")
     @classmethod
-    def _known_triggers(cls, triggers: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_triggers(cls, triggers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for trigger in triggers:
-            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger) or _SCHEDULE_TRIGGER.fullmatch(trigger):
+            if trigger in _PLAIN_TRIGGERS or _EVENT_TRIGGER.fullmatch(trigger):
                 continue
-            raise ValueError(
-                f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "
-                "'schedule:hourly', 'webhook' or 'manual'"
-            )
+            if not trigger.startswith(_SCHEDULE):
+                raise ValueError(
+                    f"{trigger[:80]!r} is not a trigger; write 'event:crm.contact.created', 'event:contact.*', "
+                    "'schedule:hourly', 'webhook' or 'manual'"
+                )
+            if info.context is not STORED:
+                parse_schedule(trigger.removeprefix(_SCHEDULE))
         return triggers
 
-    @model_validator(mode="after")
-    def _conditions_are_not_ignored(self) -> "AgentConfig":
-        if self.trigger_conditions:
-            raise ValueError("trigger_conditions are not evaluated yet: leave them out, or every event would match")
-        return self
+    @field_validator("trigger_conditions")
+    @classmethod
+    def _checked_conditions(cls, conditions: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if info.context is STORED or "triggers" not in info.data:
+            return conditions  # or what is wrong with triggers is said already
+        able = [t for t in info.data["triggers"] if t.startswith(_EVENT) or t == "webhook"]
+        for trigger, text in conditions.items():
+            if trigger not in able:
+                raise ValueError(
+                    f"{trigger[:80]!r} is no trigger of this agent that brings an event to check; there are "
+                    f"{', '.join(map(repr, able)) or 'none'}, to be written as they stand in triggers"
+                )
+            try:
+                compile_condition(text)
+            except ConditionError as error:
+                raise ValueError(f"{trigger!r}: {error}") from None
+        return conditions
 
     @property
     def event_patterns(self) -> tuple[str, ...]:
         """The globs of event types that wake this agent; its rules' signals do without being named."""
         signals = (SIGNAL_RAISED,) if self.monitoring_rules else ()
-        return (*(t.removeprefix("event:") for t in self.triggers if t.startswith("event:")), *signals)
+        return (*(t.removeprefix(_EVENT) for t in self.triggers if t.startswith(_EVENT)), *signals)
 
     @property
-    def schedules(self) -> tuple[str, ...]:
-        """The schedules that wake this agent, as they were written."""
-        return tuple(t.removeprefix("schedule:") for t in self.triggers if t.startswith("schedule:"))
+    def schedule_keys(self) -> tuple[str, ...]:
+        """The schedules that wake this agent, by name and time zone, such as `daily_9am @ Europe/Berlin`."""
+        texts = (t.removeprefix(_SCHEDULE) for t in self.triggers if t.startswith(_SCHEDULE))
+        return tuple(dict.fromkeys(schedule_key(text, self.timezone) for text in texts))

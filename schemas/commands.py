@@ -12,10 +12,12 @@ from schemas.agent_rules import Name
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.chat import FinishReason, ToolCall, Usage
+from schemas.delegation import Outcome
 from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import Json, Message
 from schemas.module_events import EventType, Reference, Trigger
 
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999: no calendar goes further
 ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
 CANCELLED_AT_ONCE = 100  # runs that one command cancels: the events of one command have a limit
 AMOUNT_LIMIT = 1e15  # what one event may do for a goal: sums stay exact to some decimals
@@ -83,6 +85,38 @@ class StartExecution(Command):
 
     wire = "ai.execution.start"
     trigger: Trigger
+
+
+class AdvanceSchedule(Command):
+    """A timer's word on one schedule: which time is due, and when it comes next; judged by the time of this record.
+
+    It holds for a stream that stands at `after_ms`, and brings it to `until_ms`. `due_ms` is to start a run, if any
+    is; `missed` times before it start none. The times come with the command, since a time zone's rules are no part of
+    the log. `next_due_ms` is None if the schedule never comes again. Times are in Unix ms.
+    """
+
+    wire = "ai.agent.advance_schedule"
+    schedule: str = Field(max_length=300)
+    after_ms: int
+    until_ms: int
+    due_ms: int | None = None
+    missed: int = Field(default=0, ge=0, le=1_000_000_000)
+    next_due_ms: int | None = Field(default=None, le=LATEST_MS)
+
+
+class CancelDelegation(Command):
+    """Undo the start that `trigger` asked for: the run that delegated has ended. It holds also if it comes first."""
+
+    wire = "ai.delegation.cancel"
+    trigger: Trigger
+    reason: str = Field(default="", max_length=ERROR_CHARS)
+
+
+class ReportDelegation(Command):
+    """An owner's word that a run's end was told to the run that it worked for."""
+
+    wire = "ai.delegation.report"
+    execution_id: ExecutionId
 
 
 class CancelExecution(Command):
@@ -160,7 +194,7 @@ class StartTool(Command):
 
 
 class RecordToolResult(Command):
-    """What a tool answered. `error` is set exactly where it failed."""
+    """What a tool answered. `error` is set exactly where it failed; `delegated` where another agent's run answered."""
 
     wire = "ai.tool.record_result"
     execution_id: ExecutionId
@@ -170,6 +204,7 @@ class RecordToolResult(Command):
     full_bytes: int | None = None  # the output's length, where it was cut
     full_sha256: str | None = None
     duration_ms: int = Field(default=0, ge=0)
+    delegated: Outcome | None = None
 
 
 class DoubtTool(Command):
@@ -211,10 +246,19 @@ class ExpireApproval(Command):
 
 
 AgentCommand = (
-    CreateAgent | UpdateAgent | ActivateAgent | DeactivateAgent | DeleteAgent | RecordGoalProgress | StartExecution
+    CreateAgent
+    | UpdateAgent
+    | ActivateAgent
+    | DeactivateAgent
+    | DeleteAgent
+    | RecordGoalProgress
+    | StartExecution
+    | AdvanceSchedule
+    | CancelDelegation
 )
 RunCommand = (
     CancelExecution
+    | ReportDelegation
     | TimeOutExecution
     | RecordContext
     | RecordThought
@@ -238,6 +282,9 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         DeleteAgent,
         RecordGoalProgress,
         StartExecution,
+        AdvanceSchedule,
+        CancelDelegation,
+        ReportDelegation,
         CancelExecution,
         TimeOutExecution,
         RecordContext,

@@ -2,7 +2,8 @@
 
     DramacError
     ├── ConfigurationError       a setting or an agent file is wrong                      crash: tell the person
-    │   └── InvalidAgentError    an agent's configuration, with everything that is wrong with it
+    │   ├── InvalidAgentError    an agent's configuration, with everything that is wrong with it
+    │   └── ConditionError       an expression is wrong; also a ValueError, for validators
     ├── NotFoundError            what was named does not exist
     ├── RefusedError             a command was answered with `ai.command.rejected`
     ├── UnavailableError         Kafka, Postgres or a module does not answer              retry
@@ -58,6 +59,10 @@ class InvalidAgentError(ConfigurationError):
         self.faults = tuple(faults)
         self.source = source
         super().__init__(f"{source}: " * bool(source) + "; ".join(map(str, self.faults)))
+
+
+class ConditionError(ConfigurationError, ValueError):
+    """An expression can't be read, its types do not fit, or it could cost too much."""
 
 
 class NotFoundError(DramacError):

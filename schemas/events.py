@@ -12,11 +12,14 @@ from schemas.agents import AgentConfig, AgentType
 from schemas.catalogue import Catalogue, RiskLevel
 from schemas.chat import FinishReason, Usage
 from schemas.commands import RecalledMemory
+from schemas.delegation import Delegator, Outcome
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId
 from schemas.message import Json, JsonObject, Message
 from schemas.module_events import Trigger, TriggerType
 
-SkipReason = Literal["inactive", "not_allowed", "quota", "concurrency", "loop", "stale", "future", "internal"]
+SkipReason = Literal[
+    "inactive", "not_allowed", "quota", "concurrency", "loop", "stale", "future", "cancelled", "internal"
+]
 FailureReason = Literal["max_steps_reached", "model_failed", "content_filter", "invalid_reply", "denied", "internal"]
 DenialReason = Literal["unknown_tool", "not_allowed", "invalid_arguments", "too_many_calls", "approval", "expired"]
 
@@ -41,7 +44,7 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
-    version = 2  # 1: a configuration without what schemas.agent_rules has, and goals that are not measured
+    version = 3  # 1: a configuration without time zone and missed runs; 2: without rules by type and measured goals
     id: AgentId
     name: str
     type: AgentType
@@ -102,6 +105,21 @@ class TriggerSkipped(Event):
     event_type: str | None
     reason: SkipReason
     message: str = ""
+    delegator: Delegator | None = None
+
+
+class ScheduleAdvanced(Event):
+    """A schedule was followed up to `until_ms`; it comes next at `next_due_ms`, or never again.
+
+    At `due_ms` it was due: the next event says what came of it. `missed` times before that started no run.
+    """
+
+    wire = "ai.agent.schedule_advanced"
+    schedule: str
+    due_ms: int | None
+    missed: int
+    until_ms: int
+    next_due_ms: int | None
 
 
 class CatalogueRecorded(Event):
@@ -179,7 +197,7 @@ class ContextAssembled(RunEvent):
 
 
 class RunTotals(Message):
-    """What a run used up to its end."""
+    """What a run used up to its end; runs that it delegated to are counted apart."""
 
     steps: int
     llm_calls: int
@@ -187,6 +205,8 @@ class RunTotals(Message):
     tokens_input: int
     tokens_output: int
     cost_micros: int
+    delegated_runs: int = 0
+    delegated_cost_micros: int = 0
 
 
 class ExecutionCompleted(RunEvent):
@@ -418,6 +438,33 @@ class ApprovalExpired(RunEvent):
     call_id: CallId
 
 
+# --- delegation -----------------------------------------------------------------------------------------------------
+
+
+class DelegationStarted(RunEvent):
+    """A call is for another agent of the site: its run's end will be the call's result."""
+
+    wire = "ai.delegation.started"
+    call_id: CallId
+    child_agent_id: AgentId
+    agent: str
+
+
+class DelegationFinished(RunEvent):
+    """The other agent's run has ended, or never began; what it used is this run's too."""
+
+    wire = "ai.delegation.finished"
+    call_id: CallId
+    outcome: Outcome
+
+
+class DelegationReported(RunEvent):
+    """The end of this run was told to the run that it worked for. Where none began, `execution_id` is the call's id."""
+
+    wire = "ai.delegation.reported"
+    delegator: Delegator
+
+
 # --- other ----------------------------------------------------------------------------------------------------------
 
 
@@ -440,6 +487,7 @@ EVENTS: dict[str, type[Event]] = {
         AgentActivated,
         AgentDeactivated,
         TriggerSkipped,
+        ScheduleAdvanced,
         CatalogueRecorded,
         GoalProgressed,
         ExecutionStarted,
@@ -461,6 +509,9 @@ EVENTS: dict[str, type[Event]] = {
         ApprovalRequested,
         ApprovalResolved,
         ApprovalExpired,
+        DelegationStarted,
+        DelegationFinished,
+        DelegationReported,
         CommandRejected,
     )
 }

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict
 Json = Any
 JsonObject = dict[str, Any]
 
+# The context in which what stands in the log is read: it was checked when it was written, perhaps by an older release,
+# on a machine that knew other time zones, and must be readable for ever. Validators that may grow stricter ask for it.
+STORED = {"stored": True}
+
 
 class Message(BaseModel):
     """A payload: frozen, and unknown fields are refused. Ids and time are in its envelope."""

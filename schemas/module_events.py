@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from schemas.delegation import Delegator
 from schemas.message import Json, Message
 
 TriggerType = Literal["event", "schedule", "webhook", "manual", "delegation"]
@@ -22,7 +23,8 @@ TRIGGER_AHEAD_MS = DAY_MS  # a trigger further in the future than this is refuse
 class Trigger(Message):
     """Why a run starts. (`source`, `id`) names it, as CloudEvents says; `time_ms` is the trigger's own time.
 
-    `depth` counts the runs that led to this trigger, `caused_by` names the agent of the last of them.
+    `depth` counts the runs that led to this trigger, `caused_by` names the agent of the last of them, and
+    `delegator` the call that waits for this run's end.
     """
 
     type: TriggerType
@@ -34,3 +36,4 @@ class Trigger(Message):
     subject: str | None = None
     depth: int = Field(default=0, ge=0)
     caused_by: str | None = None
+    delegator: Delegator | None = None

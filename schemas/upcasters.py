@@ -21,6 +21,7 @@ def _as_it_is(payload: JsonObject) -> JsonObject:
 # (wire name, version it lifts from).
 UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ai.agent.created", 1): _as_it_is,
+    ("ai.agent.created", 2): _as_it_is,
     ("ai.agent.updated", 1): _as_it_is,
     ("ai.agent.deactivated", 1): _as_it_is,
 }

@@ -21,7 +21,7 @@ GENESIS = b"\x00" * 32
 
 _LOWER_HEX = re.compile(rb"[0-9a-f]{64}")
 _ABSENT = b"\xff\xff\xff\xff"
-_PREVIOUS = b"\x00\x00\x00\x20"  # the length of the previous chain
+PREVIOUS = b"\x00\x00\x00\x20"  # the length of the previous chain
 
 
 class Head(NamedTuple):
@@ -38,23 +38,17 @@ Verdict = Literal["counts", "behind", "ahead", "fork"]
 
 def link(previous: bytes, key: bytes | None, headers: Iterable[tuple[str, bytes]], value: bytes | None) -> bytes:
     """Return the chain (32 bytes) of a record that follows `previous`; a `ce_chain` among `headers` is left out."""
-    hashed = sorted(header for header in headers if header[0] != CHAIN)
-    return seal(previous, framed_bytes(key), (framed(hashed),), value)
-
-
-def seal(previous: bytes, key: bytes, headers: Iterable[bytes], value: bytes | None) -> bytes:
-    """Return the chain of a record whose key and headers are framed already, these in sorted order."""
-    return hashlib.sha256(b"".join((_PREVIOUS, previous, key, *headers, framed_bytes(value)))).digest()
+    hashed = [header for header in headers if header[0] != CHAIN]
+    hashed.sort()
+    framed_value = framed_bytes(value)
+    return hashlib.sha256(b"".join((PREVIOUS, previous, framed_bytes(key), framed(hashed), framed_value))).digest()
 
 
 def framed(headers: Iterable[tuple[str, bytes]]) -> bytes:
     """Return headers, in the given order, as the chain hashes them."""
-    parts = []
-    for name, content in headers:
-        parts.append(_framed_name(name))
-        parts.append(len(content).to_bytes(4, "big"))
-        parts.append(content)
-    return b"".join(parts)
+    return b"".join(
+        [part for name, content in headers for part in (_framed_name(name), len(content).to_bytes(4, "big"), content)]
+    )
 
 
 def framed_bytes(raw: bytes | None) -> bytes:
@@ -72,16 +66,10 @@ def stamp(headers: Headers) -> tuple[int, bytes] | None:
 
     Each stands once, and in one form only: the chain's own header is not hashed, so no byte of it may be free.
     """
-    sequence = chain = None
-    for name, content in headers:
-        if name == SEQUENCE:
-            if sequence is not None:
-                return None
-            sequence = content
-        elif name == CHAIN:
-            if chain is not None:
-                return None
-            chain = content
+    found = dict(headers)
+    if len(found) != len(headers) and any([name for name, _ in headers].count(name) != 1 for name in (SEQUENCE, CHAIN)):
+        return None
+    sequence, chain = found.get(SEQUENCE), found.get(CHAIN)
     if sequence is None or chain is None or _LOWER_HEX.fullmatch(chain) is None or not sequence.isdigit():
         return None
     return int(sequence), bytes.fromhex(chain.decode("ascii"))
@@ -89,13 +77,14 @@ def stamp(headers: Headers) -> tuple[int, bytes] | None:
 
 def judge(head: Head, record: Record) -> tuple[Verdict, Head]:
     """Return what `record` is to a stream with this head, and the stream's head after it."""
-    claimed = stamp(record.headers)
+    headers = record.headers
+    claimed = stamp(headers)
     if claimed is None:
         return "fork", head
     sequence, chain = claimed
     if sequence != head.sequence + 1:
         return ("behind" if sequence <= head.sequence else "ahead"), head
-    if link(head.chain, record.key, record.headers, record.value) != chain:
+    if link(head.chain, record.key, headers, record.value) != chain:
         return "fork", head
     return "counts", Head(sequence, chain)
 

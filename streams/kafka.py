@@ -267,7 +267,7 @@ class KafkaLog:
             **self._common,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type="snappy",  # a fifth more bytes than aiokafka's lz4, for a fifth of its time
             linger_ms=0,  # while a request is in flight the next batch fills by itself
             max_batch_size=max_batch,
             max_request_size=LARGEST_BATCH,

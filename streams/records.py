@@ -7,6 +7,7 @@ format and frozen by a golden test.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -16,9 +17,19 @@ from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.errors import DecodeError
 from schemas.events import EVENTS, Event
 from schemas.ids import AgentId, CommandId, EventId, SiteId, parse_agent_id, parse_site_id
+from schemas.message import STORED
 from schemas.upcasters import lift
-from streams.chain import CHAIN, Head, framed, framed_bytes, seal
+from streams.chain import CHAIN, PREVIOUS, Head, framed, framed_bytes
 from streams.log import Draft, Headers, Record
+from streams.sizes import HEADER_BYTES, RECORD_BYTES
+
+# Names of headers as the chain frames them; what stands in a header follows each.
+_CAUSATION_ID, _CAUSATION_OFFSET, _CORRELATION_ID, _ID, _SEQUENCE, _SUBJECT, _TIME = (
+    framed_bytes(b"ce_" + name)
+    for name in (b"causationid", b"causationoffset", b"correlationid", b"id", b"sequence", b"subject", b"time")
+)
+# What a record has besides what is hashed, at most: its chain, and Kafka's own bytes around all of it.
+_UNHASHED_BYTES = RECORD_BYTES + 16 * HEADER_BYTES + len(CHAIN) + 64
 
 HEADER_CHARS = 1_000  # what comes from outside and goes into a header is refused above this
 
@@ -42,21 +53,35 @@ class Asked(NamedTuple):
     traceparent: str | None = None
 
 
-def encode_command(asked: Asked) -> Draft:
-    """Return the record of a command, keyed by its agent."""
-    headers = [
+def encode_command(asked: Asked, value: bytes | None = None) -> Draft:
+    """Return the record of a command, keyed by its agent; `value` is its payload, where that is encoded already."""
+    key, actor, site, source = _asker(asked.agent_id, asked.actor, asked.site_id, asked.source)
+    headers: Headers = (
         _JSON,
-        ("ce_actor", asked.actor.encode()),
+        actor,
         ("ce_correlationid", asked.correlation_id.encode()),
         ("ce_id", asked.id.encode()),
-        ("ce_siteid", asked.site_id.encode()),
-        ("ce_source", asked.source.encode()),
+        site,
+        source,
         _SPECVERSION,
         ("ce_type", asked.command.wire.encode()),
-    ]
+    )
     if asked.traceparent is not None:
-        headers.append(("ce_traceparent", asked.traceparent.encode()))
-    return Draft(asked.agent_id.encode(), asked.command.encode(), tuple(headers))
+        headers = (*headers, ("ce_traceparent", asked.traceparent.encode()))
+    return Draft(key, asked.command.encode() if value is None else value, headers)
+
+
+@lru_cache(maxsize=4096)  # a worker says all about an agent in the same words
+def _asker(
+    agent_id: AgentId, actor: str, site_id: SiteId, source: str
+) -> tuple[bytes, tuple[str, bytes], tuple[str, bytes], tuple[str, bytes]]:
+    """Return a command's key, and the headers that name who asks, for which site, from where."""
+    return (
+        agent_id.encode(),
+        ("ce_actor", actor.encode()),
+        ("ce_siteid", site_id.encode()),
+        ("ce_source", source.encode()),
+    )
 
 
 def decode_command(record: Record) -> CommandEnvelope:
@@ -65,32 +90,55 @@ def decode_command(record: Record) -> CommandEnvelope:
     Raises:
         DecodeError: it is no command that this release knows; the message says what is wrong with it.
     """
-    headers = _text_headers(record)
-    wire = headers.get("ce_type", "")
-    schema = COMMANDS.get(wire)
+    headers = dict(record.headers)
+    wire = headers.get("ce_type", b"")
+    schema = _COMMANDS.get(wire)
     if schema is None:
-        raise DecodeError(f"{wire[:80]!r} is no command of this release")
+        raise DecodeError(f"{wire[:80].decode(errors='replace')!r} is no command of this release")
     if record.key is None or record.value is None:
-        raise DecodeError(f"a command {wire!r} needs an agent's id as its key, and a payload")
+        raise DecodeError(f"a command {schema.wire!r} needs an agent's id as its key, and a payload")
     try:
-        agent_id = parse_agent_id(record.key.decode("ascii"))
-        site_id = parse_site_id(_required(headers, "ce_siteid"))
-        command = schema.__pydantic_validator__.validate_json(record.value)
+        agent_id, site_id = _agent_id(record.key), _site_id(_needed(headers, "ce_siteid"))
+        traceparent = headers.get("ce_traceparent")
+        return CommandEnvelope(
+            CommandId(_needed(headers, "ce_id").decode()),
+            site_id,
+            agent_id,
+            _needed(headers, "ce_actor").decode(),
+            _needed(headers, "ce_correlationid").decode(),
+            traceparent.decode() if traceparent is not None else None,
+            record.offset,
+            record.at_ms,
+            schema.__pydantic_validator__.validate_json(record.value, context=STORED),
+        )
     except ValidationError as error:
-        raise DecodeError(f"a command {wire!r} has a wrong payload: {_first(error)}") from None
+        raise DecodeError(f"a command {schema.wire!r} has a wrong payload: {_first(error)}") from None
+    except UnicodeDecodeError:
+        raise DecodeError("a header is not UTF-8") from None
     except ValueError as error:
-        raise DecodeError(f"a command {wire!r} has a wrong key or site: {error}") from None
-    return CommandEnvelope(
-        CommandId(_required(headers, "ce_id")),
-        site_id,
-        agent_id,
-        _required(headers, "ce_actor"),
-        _required(headers, "ce_correlationid"),
-        headers.get("ce_traceparent"),
-        record.offset,
-        record.at_ms,
-        command,
-    )
+        raise DecodeError(f"a command {schema.wire!r} has a wrong key or site: {error}") from None
+
+
+_COMMANDS = {wire.encode(): command for wire, command in COMMANDS.items()}
+
+
+@lru_cache(maxsize=16_384)
+def _agent_id(key: bytes) -> AgentId:
+    return parse_agent_id(key.decode("ascii"))
+
+
+@lru_cache(maxsize=4096)
+def _site_id(header: bytes) -> SiteId:
+    return parse_site_id(header.decode())
+
+
+def _needed(headers: dict[str, bytes], name: str) -> bytes:
+    value = headers.get(name)
+    if not value:
+        raise DecodeError(f"the header {name!r} is missing")
+    if len(value) > HEADER_CHARS:
+        raise DecodeError(f"the header {name!r} is longer than {HEADER_CHARS} bytes")
+    return value
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -123,13 +171,18 @@ def encode_event(said: Said, head: Head) -> tuple[Draft, Head]:
         said.correlation_id,
         said.traceparent,
     )
-    return encoder.encode(said.id, said.event, head)
+    draft, head, _ = encoder.encode(said.id, said.event, head)
+    return draft, head
 
 
 class Encoder:
-    """Encodes the events of one decision: what they share is put into headers and framed for the chain once."""
+    """Encodes the events of one decision: what they share is put into headers and framed for the chain once.
 
-    __slots__ = ("_first", "_framed_first", "_framed_last", "_framed_site", "_key", "_key_framed", "_last", "_site")
+    The chain is over every header but its own, in sorted order, as `streams.chain.link` has it for any record: here
+    it is joined from parts that are framed already.
+    """
+
+    __slots__ = ("_first", "_framed_first", "_framed_last", "_framed_site", "_key", "_last", "_site", "_time")
 
     def __init__(
         self,
@@ -143,45 +196,55 @@ class Encoder:
         traceparent: str | None,
     ) -> None:
         """Prepare what is the same for all events of a decision."""
-        self._key, self._key_framed, self._site, self._framed_site = _address(site_id, agent_id)
+        self._key, framed_key, self._site, self._framed_site = _address(site_id, agent_id)
+        actor_header, framed_actor = _actor(actor)
+        cause, cause_offset = causation_id.encode(), b"%d" % causation_offset
+        correlation, time = correlation_id.encode(), format_time(at_ms).encode()
         self._first: Headers = (
-            ("ce_actor", actor.encode()),
-            ("ce_causationid", causation_id.encode()),
-            ("ce_causationoffset", b"%d" % causation_offset),
-            ("ce_correlationid", correlation_id.encode()),
+            actor_header,
+            ("ce_causationid", cause),
+            ("ce_causationoffset", cause_offset),
+            ("ce_correlationid", correlation),
         )
-        self._framed_first = framed(self._first)
-        time_ = ("ce_time", format_time(at_ms).encode())
-        self._last: Headers = (time_,) if traceparent is None else (time_, ("ce_traceparent", traceparent.encode()))
-        self._framed_last = framed(self._last)
-
-    def encode(self, event_id: EventId, event: Event, head: Head) -> tuple[Draft, Head]:
-        """Return the record of an event that follows `head`, and its stream's new head."""
-        type_, version, framed_type = _constants(type(event))
-        sequence = head.sequence + 1
-        own = (("ce_id", event_id.encode()), version, ("ce_sequence", b"%d" % sequence))
-        run_id: str | None = getattr(event, "execution_id", None)
-        subject = (("ce_subject", run_id.encode() if run_id else self._key),)
-        value = event.encode()
-        # Every header but the chain, in sorted order: as `streams.chain.link` does it for a record of any kind.
-        chain = seal(
-            head.chain,
-            self._key_framed,
+        self._framed_first = b"".join(
             (
-                self._framed_first,
-                framed(own),
-                self._framed_site,
-                framed(subject),
-                self._framed_last,
-                framed_type,
-            ),
-            value,
+                framed_key,
+                framed_actor,
+                *(_CAUSATION_ID, len(cause).to_bytes(4, "big"), cause),
+                *(_CAUSATION_OFFSET, len(cause_offset).to_bytes(4, "big"), cause_offset),
+                *(_CORRELATION_ID, len(correlation).to_bytes(4, "big"), correlation, _ID),
+            )
         )
+        self._time = ("ce_time", time)
+        self._framed_last = _TIME + len(time).to_bytes(4, "big") + time
+        self._last: Headers = ()
+        if traceparent is not None:
+            self._last = (("ce_traceparent", traceparent.encode()),)
+            self._framed_last += framed(self._last)
+
+    def encode(self, event_id: str, event: Event, head: Head) -> tuple[Draft, Head, int]:
+        """Return the record of an event that follows `head`, its stream's new head, and the most bytes it takes."""
+        type_, version, framed_type, framed_version = _constants(type(event))
+        number = head.sequence + 1
+        id_, sequence = event_id.encode(), b"%d" % number
+        run_id: str | None = getattr(event, "execution_id", None)
+        subject = run_id.encode() if run_id else self._key
+        value = event.encode()
+        hashed = b"".join(
+            (
+                *(PREVIOUS, head.chain, self._framed_first, len(id_).to_bytes(4, "big"), id_, framed_version),
+                *(len(sequence).to_bytes(4, "big"), sequence, self._framed_site),
+                *(len(subject).to_bytes(4, "big"), subject, self._framed_last, framed_type),
+                *(len(value).to_bytes(4, "big"), value),
+            )
+        )
+        chain = sha256(hashed).digest()
         headers = (
-            *(*self._first, *own, *self._site, *subject, self._last[0], type_, _JSON, *self._last[1:]),
-            (CHAIN, chain.hex().encode()),
+            *self._first,
+            *(("ce_id", id_), version, ("ce_sequence", sequence), *self._site, ("ce_subject", subject), self._time),
+            *(type_, _JSON, *self._last, (CHAIN, chain.hex().encode())),
         )
-        return Draft(self._key, value, headers), Head(sequence, chain)
+        return Draft(self._key, value, headers), Head(number, chain), len(hashed) + _UNHASHED_BYTES
 
 
 def decode_event(record: Record) -> EventEnvelope:
@@ -219,7 +282,7 @@ def decode_event(record: Record) -> EventEnvelope:
             headers.get("ce_traceparent"),
             record.partition,
             record.offset,
-            schema.__pydantic_validator__.validate_json(value),
+            schema.__pydantic_validator__.validate_json(value, context=STORED),
         )
     except ValidationError as error:
         raise DecodeError(f"an event {wire!r} has a wrong payload: {_first(error)}") from None
@@ -267,14 +330,21 @@ def _address(site_id: SiteId, agent_id: AgentId) -> tuple[bytes, bytes, Headers,
         ("ce_source", f"/sites/{site_id}/agents/{agent_id}".encode()),
         _SPECVERSION,
     )
-    return key, framed_bytes(key), headers, framed(headers)
+    return key, framed_bytes(key), headers, framed(headers) + _SUBJECT
+
+
+@lru_cache(maxsize=4096)  # a few workers, routers and people say nearly everything
+def _actor(actor: str) -> tuple[tuple[str, bytes], bytes]:
+    """Return the header of an actor, and what the chain hashes of it."""
+    header = ("ce_actor", actor.encode())
+    return header, framed((header,))
 
 
 @lru_cache(maxsize=256)
-def _constants(schema: type[Event]) -> tuple[tuple[str, bytes], tuple[str, bytes], bytes]:
-    """Return the headers of an event's type and version, and the former with the content type, framed for the chain."""
-    type_ = ("ce_type", schema.wire.encode())
-    return type_, ("ce_schemaversion", b"%d" % schema.version), framed((type_, _JSON))
+def _constants(schema: type[Event]) -> tuple[tuple[str, bytes], tuple[str, bytes], bytes, bytes]:
+    """Return the headers of an event's type and version, and both framed with what stands beside them in the chain."""
+    type_, version = ("ce_type", schema.wire.encode()), ("ce_schemaversion", b"%d" % schema.version)
+    return type_, version, framed((type_, _JSON)), framed((version,)) + _SEQUENCE
 
 
 def _text_headers(record: Record) -> dict[str, str]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,13 +57,13 @@ class UnderLoad:
     """The system that is measured: its log, its processes' pids, and its database if there is a projector."""
 
     log: KafkaLog
-    pids: Mapping[str, int]
+    pids: Mapping[str, Sequence[int]]
     database: str | None
 
 
 @asynccontextmanager
-async def system_under_load(projections: bool, progress: Progress) -> AsyncIterator["UnderLoad"]:
-    """Run servers, a worker and, if wanted, a projector in a directory that is thrown away."""
+async def system_under_load(projections: bool, workers: int, progress: Progress) -> AsyncIterator["UnderLoad"]:
+    """Run servers, workers and, if wanted, a projector in a directory that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="dramac-bench-") as home:
         stack = Stack(Path(home), progress=progress)
         endpoints = await stack.start()
@@ -72,15 +72,15 @@ async def system_under_load(projections: bool, progress: Progress) -> AsyncItera
             await create_topics(endpoints.kafka, partitions=PARTITIONS, replication_factor=1)
             given = {"DRAMAC_KAFKA": endpoints.kafka, "DRAMAC_POSTGRES": endpoints.postgres}
             environment = {**os.environ, **given}
-            children.append(_spawn([sys.executable, "-m", "infra.bench.worker"], environment))
-            pids = {"worker": children[0].pid}
+            children += [_spawn([sys.executable, "-m", "infra.bench.worker"], environment) for _ in range(workers)]
+            pids = {"worker": [child.pid for child in children]}
             if projections:
                 command = [sys.executable, "-m", "infra.cli", "worker", "--roles", "projector"]
                 children.append(_spawn(command, environment))
-                pids["projector"] = children[1].pid
+                pids["projector"] = [children[-1].pid]
             for name, server in (("broker", stack.kafka), ("database", stack.postgres)):
                 if server is not None and server.process is not None:
-                    pids[name] = server.process.identity.pid
+                    pids[name] = [server.process.identity.pid]
             async with KafkaLog(endpoints.kafka) as log:
                 yield UnderLoad(log, pids, endpoints.postgres if projections else None)
         finally:
@@ -110,13 +110,17 @@ async def _window(load: Load, system: UnderLoad, concurrency: int, seconds: floa
     pids, projected = system.pids, await _projected(system)
     load.latencies.clear()
     completed, failed, size = load.completed, load.failed, load.event_bytes
-    before, own, begun = {name: cpu_s(pid) for name, pid in pids.items()}, time.process_time(), time.perf_counter()
+    before, own, begun = (
+        {name: cpu_s(*family) for name, family in pids.items()},
+        time.process_time(),
+        time.perf_counter(),
+    )
     await asyncio.sleep(seconds)
     took = time.perf_counter() - begun
     if projected is not None:
         projected = (await _projected(system) or 0) - projected
     runs = load.completed - completed
-    cpu = {name: cpu_s(pid) - before[name] for name, pid in pids.items()} | {"client": time.process_time() - own}
+    cpu = {name: cpu_s(*family) - before[name] for name, family in pids.items()} | {"client": time.process_time() - own}
     ordered = sorted(load.latencies) or [0.0]
 
     def quantile(q: float) -> float:
@@ -152,20 +156,21 @@ async def _projected(system: UnderLoad) -> int | None:
     return count
 
 
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process and its children have used."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return 0.0
+def cpu_s(*pids: int) -> float:
+    """Return the CPU seconds that processes and their children have used."""
     total = 0.0
-    for member in family:
+    for pid in pids:
         try:
-            times = member.cpu_times()
+            process = psutil.Process(pid)
+            family = [process, *process.children(recursive=True)]
         except psutil.Error:
             continue
-        total += times.user + times.system
+        for member in family:
+            try:
+                times = member.cpu_times()
+            except psutil.Error:
+                continue
+            total += times.user + times.system
     return total
 
 

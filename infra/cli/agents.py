@@ -1,8 +1,11 @@
 """`dramac agents`: what agents there are, and changing them."""
 
+import time
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
@@ -34,6 +37,7 @@ from schemas.commands import (
 from schemas.errors import RefusedError
 from schemas.events import AgentUpdated, ExecutionCancelled
 from schemas.message import JsonObject
+from schemas.schedules import parse_schedule
 
 app = typer.Typer(no_args_is_help=True)
 register(app)
@@ -281,12 +285,16 @@ def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None
 
 
 def _warn(config: AgentConfig) -> None:
-    if config.schedules:
-        told = ", ".join(config.schedules)
-        err().print(f"  note: schedules are stored but do not fire yet ({told})", style="yellow")
     unserved = [glob for glob in config.allowed_tools if not any(matches(glob, tool.name) for tool in BUILTIN)]
     if unserved:
         err().print(f"  note: no tool of this release fits {', '.join(unserved)}", style="yellow")
+    now_ms = time.time_ns() // 1_000_000
+    for key in config.schedule_keys:
+        schedule = parse_schedule(key)
+        due_ms = schedule.next_after(now_ms)
+        if due_ms is not None:
+            due = datetime.fromtimestamp(due_ms // 1000, ZoneInfo(schedule.zone))
+            err().print(f"  {schedule.key}: next due {due:%Y-%m-%d %H:%M %Z}")
 
 
 def _print(row: Agent, goals: tuple[AgentGoal, ...]) -> None:

@@ -18,6 +18,7 @@ def bench(
     projections: Annotated[
         str, typer.Option(help="on: a projector writes the tables meanwhile; off: none does.")
     ] = "on",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes that share the partitions.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a closed loop of runs, each of 4 model and 3 tool calls that take no time, on servers of its own."""
@@ -27,7 +28,7 @@ def bench(
         if projections not in ("on", "off"):
             raise ConfigurationError(f"--projections takes on or off, not {projections!r}")
         told: list[Figures] = []
-        async with system_under_load(projections == "on", terminal_progress(err())) as system:
+        async with system_under_load(projections == "on", workers, terminal_progress(err())) as system:
             for level in levels:
                 err().print(f"measuring {level} at a time for {seconds:g} s", style="dim")
                 told.append(await measure(system, concurrency=level, seconds=seconds, agents=agents))

@@ -7,12 +7,12 @@ import typer
 
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
-from infra.cli.rows import print_execution
+from infra.cli.rows import print_execution, print_tree
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
 from infra.wiring import open_log, open_pool
 from projections.queries.agents import get_agent
-from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions
+from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions, tree_of
 from schemas.commands import CancelExecution, ResolveDoubt
 from schemas.errors import ConfigurationError, NotFoundError
 from schemas.ids import CallId
@@ -71,6 +71,21 @@ def show(execution: RunId, as_json: JsonFlag = False) -> None:
             print_json(found)
         else:
             print_execution(out(), found)
+
+    run(work)
+
+
+@app.command("tree")
+def tree(execution: RunId, as_json: JsonFlag = False) -> None:
+    """Show all runs that belong together: a run, those that it delegated to, and those above it."""
+
+    async def work(settings: Settings) -> None:
+        async with open_pool(await postgres_alone(settings), size=1) as pool:
+            found = await tree_of(pool, settings.site_id, execution)
+        if as_json:
+            print_json(found)
+        else:
+            print_tree(out(), found)
 
     run(work)
 

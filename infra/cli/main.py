@@ -6,6 +6,7 @@ import typer
 
 from infra.cli import (
     agents,
+    api,
     audit,
     bench,
     demo,
@@ -14,8 +15,10 @@ from infra.cli import (
     doctor,
     events,
     executions,
+    hooks,
     publish,
     replay,
+    reports,
     topics,
     verify,
     worker,
@@ -32,11 +35,14 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(dev.dev)
 app.command()(worker.worker)
+app.command()(api.api)
 app.command()(publish.publish)
 app.add_typer(
     agents.app, name="agents", help="Agents: create, update, apply, show, versions, diff, rollback, goals, and more."
 )
+app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
+app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
 app.command()(replay.replay)
 app.command()(verify.verify)

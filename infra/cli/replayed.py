@@ -15,7 +15,10 @@ from processors.runtime.awaiting import (
     CallModel,
     CallTool,
     CallToolOnce,
+    CancelChild,
     Effect,
+    StartChild,
+    TellDelegator,
     Timer,
 )
 from processors.runtime.redecide import Difference, Redecided
@@ -105,6 +108,12 @@ def _effect(effect: Effect, run: Run) -> str:
             return f"the right to begin {_tool(run, call_id)}, which can't be repeated"
         case CallToolOnce(call_id=call_id, runner=runner):
             return f"the result of {_tool(run, call_id)} from {runner}, the only one that may make it"
+        case StartChild(call_id=call_id):
+            return f"the end of the run of {run.calls[call_id].arguments.get('agent')!r} (call {call_id})"
+        case CancelChild(call_id=call_id):
+            return f"that the run of {run.calls[call_id].arguments.get('agent')!r} is cancelled (call {call_id})"
+        case TellDelegator():
+            return "that its end is told to the run that it worked for"
         case Timer(kind=kind, due_ms=due_ms):
             return f"{'its timeout' if kind == 'timeout' else 'a person until'} {_when(due_ms)}"
 

@@ -1,9 +1,13 @@
 """Rows of the tables, as a person reads them."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
 
 from infra.cli.common import table
-from projections.queries.executions import Execution, Step
+from projections.queries.executions import Execution, ExecutionSummary, Step
 from projections.queries.usage import UsageTotals
 from schemas.catalogue import MICROS
 from schemas.message import Json
@@ -28,6 +32,21 @@ def print_execution(console: Console, run: Execution) -> None:
         console.print("[bold]result[/bold]", run.result)
     if run.error:
         console.print(f"[red]{run.error_reason or 'error'}[/red]", run.error)
+
+
+def print_tree(console: Console, runs: Sequence[ExecutionSummary]) -> None:
+    """Print runs that belong together, each below the one that it works for; the root comes first."""
+    branches: dict[str, Tree] = {}
+    for run in runs:
+        cost = money(run.cost_micros + run.delegated_cost_micros, run.currency)
+        said = run.error or run.result or ""
+        label = f"[bold]{run.agent_slug or run.agent_id}[/bold] {_colour(run.status)} {run.id} {cost}"
+        above = branches.get(run.parent_execution_id or "")
+        branch = branches[run.id] = Tree(label) if above is None else above.add(label)
+        if said:
+            branch.add(Text(_short(said), style="dim"))
+    if runs:
+        console.print(branches[runs[0].id])
 
 
 def print_usage(console: Console, totals: UsageTotals, title: str) -> None:

@@ -40,6 +40,8 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return f"{event.goal}: {event.value:.15g} ({event.delta:+.15g} by {event.event_type}){met}"
         case e.TriggerSkipped():
             return f"{event.event_type or event.trigger_type}: {event.reason}, {event.message}"
+        case e.ScheduleAdvanced():
+            return f"{event.schedule}: {_next(event.next_due_ms)}{f', {event.missed} missed' if event.missed else ''}"
         case e.CatalogueRecorded():
             return f"{len(event.catalogue.tools)} tools and {len(event.catalogue.prices)} prices in force"
         case e.ExecutionStarted():
@@ -111,6 +113,12 @@ def _mark(event: e.Event) -> tuple[str, str]:
             return "✗", "red"
         case _:
             return "·", "dim"
+
+
+def _next(due_ms: int | None) -> str:
+    if due_ms is None:
+        return "never comes again"
+    return f"next at {datetime.fromtimestamp(due_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _short(output: Json) -> str:

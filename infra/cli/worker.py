@@ -32,14 +32,14 @@ def worker(
         async with open_house(settings, await endpoints_of(settings), wanted) as house:
             err().print(f"working as {', '.join(wanted)}")
             parts = asyncio.create_task(house.run())
-            _stop_by_signal(parts)
+            stop_by_signal(parts)
             with contextlib.suppress(asyncio.CancelledError):
                 await parts
 
     run(work)
 
 
-def _stop_by_signal(parts: "asyncio.Task[None]") -> None:
+def stop_by_signal(parts: "asyncio.Task[None]") -> None:
     """Stop in good order at the first signal; a second one, or SHUTDOWN_S, cuts it: who comes next restores anyway."""
     loop = asyncio.get_running_loop()
 
@@ -56,7 +56,7 @@ def _stop_by_signal(parts: "asyncio.Task[None]") -> None:
 
 
 def _cut() -> None:
-    err().print(f"did not stop in good order within {SHUTDOWN_S:g} s: the next worker restores from the log")
+    err().print(f"did not stop in good order within {SHUTDOWN_S:g} s")
     os._exit(FAILED)
 
 

@@ -4,7 +4,6 @@ For the embedded stack, the demo and tests. What matters is as in the real ones:
 idempotency key, belongs to one site, and tells the other modules by an event.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,20 +15,14 @@ import orjson
 from infra.modules.outbox import EventPublisher, Outbox
 from infra.modules.sandbox_actions import CHANGES, READS, Changed, Db, Order, create_contact
 from infra.modules.sandbox_seed import SEED_CONTACTS
+from infra.own_schema import OwnSchema
 from processors.tools.cleaning import clean_text
 from processors.tools.port import ToolError, ToolRequest
 from schemas.errors import UnavailableError
 from schemas.ids import SiteId
 from schemas.message import Json, JsonObject
 
-SCHEMA_FILE = Path(__file__).with_name("sandbox.sql")
-# What the script makes last. Running it where nothing is missing would lock out everybody's writes for a moment, and
-# wait for as long as a transaction of somebody who hangs. (`to_regclass` would leave "there is no such schema" in the
-# connection's cache, where CREATE SCHEMA IF NOT EXISTS believes it still after it waited for another process.)
-IS_THERE = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_indexes WHERE schemaname = 'sandbox' AND indexname = 'outbox_left')
-"""
-SCHEMA_LOCK = 0x73616E64  # "sand": two processes that create the same schema at once would collide
+SCHEMA = OwnSchema("sandbox", Path(__file__).with_name("sandbox.sql"), "outbox_left", lock=0x73616E64)  # "sand"
 
 # A key that is being used by a call in flight is waited for, by the unique index, until that call is decided.
 CLAIM = "INSERT INTO sandbox.applied_calls (site_id, key, asked) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"
@@ -61,12 +54,8 @@ class Sandbox:
         Raises:
             UnavailableError: Postgres does not answer.
         """
-        script = await asyncio.to_thread(SCHEMA_FILE.read_text, encoding="utf-8")
         with _failures_in_words():
-            if not await self._pool.fetchval(IS_THERE):
-                async with self._pool.acquire() as db, db.transaction():
-                    await db.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
-                    await db.execute(script)
+            await SCHEMA.ensure(self._pool)
         await self._outbox.publish_left_if_possible()
 
     async def run(self) -> None:
@@ -204,7 +193,7 @@ def _sha256(module: str, action: str, arguments: JsonObject) -> str:
 def _storable(value: Json) -> Json:
     """Return JSON with U+FFFD for what Postgres has no place for: NUL and lone surrogates."""
     if isinstance(value, str):
-        return clean_text(value).replace("\0", "\ufffd")
+        return clean_text(value)
     if isinstance(value, dict):
         return {_storable(name): _storable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

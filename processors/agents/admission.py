@@ -4,7 +4,7 @@ from collections import deque
 
 from processors.agents.state import DAY_MS, Agent
 from processors.runtime.ledger import HOUR_MS, fingerprint
-from processors.tools.globs import matches
+from processors.triggers.matching import wakes
 from schemas.events import SkipReason
 from schemas.module_events import TRIGGER_AHEAD_MS, TRIGGER_KEPT_MS, Trigger
 
@@ -21,18 +21,24 @@ def refuse(agent: Agent, trigger: Trigger, live_runs: int, at_ms: int) -> tuple[
     if trigger.time_ms > at_ms + TRIGGER_AHEAD_MS:
         return "future", "the trigger's time is more than a day ahead"
     if not agent.active:
-        return "inactive", "the agent is not active" if agent.exists else "the agent was deleted"
+        return "inactive", _why_inactive(agent)
     if not _is_allowed(agent, trigger):
         return "not_allowed", f"the agent does not listen to {trigger.event_type or trigger.type!r}"
     return _loop(agent, trigger) or _quota(agent, live_runs, at_ms)
 
 
+def _why_inactive(agent: Agent) -> str:
+    if agent.exists:
+        return "the agent is not active"
+    return "the agent was deleted" if agent.version else "there is no such agent"
+
+
 def _is_allowed(agent: Agent, trigger: Trigger) -> bool:
     config = agent.config
     if trigger.type == "event":
-        return any(matches(pattern, trigger.event_type or "") for pattern in config.event_patterns)
+        return any(wakes(pattern, trigger.event_type or "") for pattern in config.event_patterns)
     if trigger.type == "schedule":
-        return bool(config.schedules)
+        return bool(config.schedule_keys)
     return trigger.type == "delegation" or trigger.type in config.triggers
 
 

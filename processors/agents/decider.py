@@ -1,14 +1,17 @@
 """What follows from what is asked of an agent itself. A run's own life is in processors.executions."""
 
 from processors.agents.admission import refuse, trigger_print
-from processors.agents.goals import decide_progress, progress_print
+from processors.agents.goals import decide_progress, drop_unnamed, evolve_progress
 from processors.agents.rules import faults_of
-from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent, GoalProgress
+from processors.agents.schedules import accepts, due_trigger
+from processors.agents.state import CATALOGUES_KEPT, DAY_MS, Agent, Planned
 from processors.runtime.ledger import HOUR_MS, fingerprint
 from schemas.agents import AgentConfig
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AgentCommand,
+    CancelDelegation,
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
@@ -28,11 +31,13 @@ from schemas.events import (
     ExecutionStarted,
     GoalProgressed,
     RunLimits,
+    ScheduleAdvanced,
     SkipReason,
     TriggerSkipped,
 )
 from schemas.ids import execution_id_of
-from schemas.module_events import TRIGGER_KEPT_MS
+from schemas.message import STORED
+from schemas.module_events import TRIGGER_KEPT_MS, Trigger
 
 FAULTS_TOLD = 5  # of a refused configuration; who wants all of them asks before sending
 
@@ -42,6 +47,8 @@ def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> l
     match command:
         case StartExecution():
             return _start(agent, command, live_runs, at_ms)
+        case AdvanceSchedule():
+            return _advance(agent, command, live_runs, at_ms)
         case CreateAgent(config=config):
             return _create(agent, config)
         case UpdateAgent():
@@ -56,11 +63,13 @@ def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> l
             return [AgentDeactivated(id=agent.id, name=agent.config.name, cancel_runs=command.cancel_runs)]
         case RecordGoalProgress():
             return decide_progress(agent, command, at_ms)
+        case CancelDelegation():
+            return []  # a run's affair: the stream decides it
         case DeleteAgent():
             return [AgentDeleted(id=agent.id, name=agent.config.name)]
 
 
-def evolve(agent: Agent, event: Event, at_ms: int) -> None:
+def evolve(agent: Agent, event: Event, at_ms: int) -> None:  # noqa: C901 - one case an event
     """Assign what `event` says to `agent`."""
     match event:
         case ExecutionStarted(trigger=trigger):
@@ -75,25 +84,27 @@ def evolve(agent: Agent, event: Event, at_ms: int) -> None:
         case AgentCreated(config=config, agent_version=version):
             agent.exists, agent.active, agent.version = True, False, version
             agent.configs[version] = config
-            agent.goals = {}
+            agent.goals, agent.schedules = {}, {}
         case AgentUpdated(changes=changes, agent_version=version):
-            agent.configs[version] = AgentConfig.model_validate(agent.config.model_dump(mode="json") | changes)
-            agent.version = version
-            if "goals" in changes and agent.goals:
-                named = {goal.name for goal in agent.config.goals}
-                agent.goals = {name: progress for name, progress in agent.goals.items() if name in named}
-        case GoalProgressed():
-            agent.goals[event.goal] = GoalProgress(
-                event.value, event.total, event.count, event.achieved_at_ms, event.period_start_ms
+            agent.configs[version] = AgentConfig.model_validate(
+                agent.config.model_dump(mode="json") | changes, context=STORED
             )
-            print_ = progress_print(event.goal, event.event_source, event.event_id)
-            agent.triggers.remember(print_, event.event_time_ms + TRIGGER_KEPT_MS, at_ms)
+            agent.version = version
+            drop_unnamed(agent)
+            if agent.active:
+                _plan(agent, at_ms)
+        case GoalProgressed():
+            evolve_progress(agent, event, at_ms)
         case AgentActivated():
             agent.active = True
+            _plan(agent, at_ms)
         case AgentDeactivated():
-            agent.active = False
+            agent.active, agent.schedules = False, {}
         case AgentDeleted():
             agent.exists = agent.active = False
+            agent.schedules = {}
+        case ScheduleAdvanced(schedule=key, until_ms=until_ms, next_due_ms=next_due_ms):
+            agent.schedules[key] = Planned(until_ms, next_due_ms, known=True)
 
 
 def forget_unused(agent: Agent, pinned: set[int], referred: set[str]) -> None:
@@ -111,9 +122,8 @@ def rejected(command: object, reason: str, message: str, execution_id: str | Non
     return CommandRejected(command=wire, reason=reason, message=message, execution_id=execution_id)
 
 
-def skipped(command: StartExecution, reason: SkipReason, message: str) -> TriggerSkipped:
+def skipped(trigger: Trigger, reason: SkipReason, message: str) -> TriggerSkipped:
     """Return the event of a trigger that starts no run."""
-    trigger = command.trigger
     return TriggerSkipped(
         trigger_type=trigger.type,
         trigger_source=trigger.source,
@@ -122,6 +132,7 @@ def skipped(command: StartExecution, reason: SkipReason, message: str) -> Trigge
         event_type=trigger.event_type,
         reason=reason,
         message=message,
+        delegator=trigger.delegator,
     )
 
 
@@ -181,7 +192,7 @@ def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) ->
         return []
     refusal = refuse(agent, trigger, live_runs, at_ms)
     if refusal is not None:
-        return [skipped(command, *refusal)]
+        return [skipped(trigger, *refusal)]
     config = agent.config
     return [
         ExecutionStarted(
@@ -197,6 +208,32 @@ def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) ->
             ),
         )
     ]
+
+
+def _advance(agent: Agent, command: AdvanceSchedule, live_runs: int, at_ms: int) -> list[Event]:
+    if not accepts(agent, command, at_ms):
+        return []
+    events: list[Event] = [advanced(command, command.due_ms, command.missed)]
+    if command.due_ms is not None:
+        start = StartExecution(trigger=due_trigger(command, command.due_ms))
+        events += _start(agent, start, live_runs, at_ms)
+    return events
+
+
+def advanced(command: AdvanceSchedule, due_ms: int | None, missed: int) -> ScheduleAdvanced:
+    """Return the event that brings a schedule to where `command` says it is."""
+    return ScheduleAdvanced(
+        schedule=command.schedule,
+        due_ms=due_ms,
+        missed=missed,
+        until_ms=command.until_ms,
+        next_due_ms=command.next_due_ms,
+    )
+
+
+def _plan(agent: Agent, at_ms: int) -> None:
+    """Follow the schedules in force: new ones from now on, others from where they were."""
+    agent.schedules = {key: agent.schedules.get(key) or Planned(at_ms) for key in agent.config.schedule_keys}
 
 
 def _count(agent: Agent, at_ms: int) -> None:

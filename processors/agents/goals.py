@@ -4,18 +4,19 @@ Which event moves a goal, and by how much, is found outside (`goal_commands`, fo
 a command; what becomes of it is decided here, once for each event.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from processors.agents.expressions import compile_expression
 from processors.agents.state import Agent, GoalProgress
 from processors.runtime.ledger import fingerprint
-from processors.tools.globs import matches
+from processors.triggers.matching import wakes
 from schemas.agents import AgentConfig, Goal, Period
 from schemas.commands import AMOUNT_LIMIT, RecordGoalProgress
+from schemas.conditions import Facts, compile_amount, compile_condition, event_facts
+from schemas.errors import ConditionError
 from schemas.events import Event, GoalProgressed
-from schemas.message import Json
 from schemas.module_events import TRIGGER_AHEAD_MS, TRIGGER_KEPT_MS, Trigger
 from streams.records import format_time
 
@@ -45,7 +46,7 @@ def measured(goals: Iterable[Goal]) -> tuple[Goal, ...]:
 def goal_commands(config: AgentConfig, event: Trigger) -> list[RecordGoalProgress]:
     """Return what `event` does for the goals of an agent: a command for each goal that it moves, mostly none.
 
-    An expression that can't be evaluated for this event, or gives null, moves nothing.
+    An expression that can't be evaluated for this event, or gives no number and no truth, moves nothing.
     """
     return commands_for(config.goals, event)
 
@@ -55,11 +56,11 @@ def commands_for(goals: Iterable[Goal], event: Trigger) -> list[RecordGoalProgre
     event_type = event.event_type
     if event_type is None or event_type.startswith(OWN_PREFIX):
         return []
+    moved = [goal for goal in goals if goal.event is not None and wakes(goal.event, event_type)]
+    facts = facts_of(event) if moved else None
     commands = []
-    for goal in goals:
-        if goal.event is None or not matches(goal.event, event_type):
-            continue
-        amount = amount_of(goal, event)
+    for goal in moved:
+        amount = amount_of(goal, facts) if facts is not None else None
         if amount is None or (amount == 0 and goal.aggregate == "sum") or abs(amount) > AMOUNT_LIMIT:
             continue
         commands.append(
@@ -75,25 +76,27 @@ def commands_for(goals: Iterable[Goal], event: Trigger) -> list[RecordGoalProgre
     return commands
 
 
-def amount_of(goal: Goal, event: Trigger) -> float | None:
-    """Return what a goal's expression gives for an event; None where it gives no number."""
+def amount_of(goal: Goal, facts: Facts) -> float | None:
+    """Return by how much an event moves a goal: 1 or 0 for a truth; None where it does not."""
     try:
-        expression = compile_expression(goal.progress)
-    except ValueError:  # saved past the checks: it moves nothing
+        if goal.condition is not None and not compile_condition(goal.condition).holds(facts):
+            return None
+        value = compile_amount(goal.progress).value(facts)
+    except ConditionError:  # saved past the checks: it moves nothing
         return None
-    return expression.number(values_of(event))
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def values_of(event: Trigger) -> dict[str, Json]:
-    """Return the variables that expressions over an event see."""
-    told = {
-        "type": event.event_type,
-        "source": event.source,
-        "subject": event.subject,
-        "time": format_time(event.time_ms),
-        "data": event.data,
-    }
-    return {"event": told, "data": event.data}
+def facts_of(event: Trigger) -> Facts:
+    """Return what expressions over an event are about."""
+    return event_facts(
+        type=event.event_type or "",
+        source=event.source,
+        id=event.id,
+        subject=event.subject,
+        time_ms=event.time_ms,
+        data=event.data,
+    )
 
 
 # --- what follows ---------------------------------------------------------------------------------------------------
@@ -121,6 +124,22 @@ def decide_progress(agent: Agent, command: RecordGoalProgress, at_ms: int) -> li
         if before.period_start_ms != span.start_ms:
             before = GoalProgress(period_start_ms=span.start_ms)
     return [_progressed(goal, command, before, span, when_ms)]
+
+
+def evolve_progress(agent: Agent, event: GoalProgressed, at_ms: int) -> None:
+    """Assign what `event` says to `agent`."""
+    agent.goals[event.goal] = GoalProgress(
+        event.value, event.total, event.count, event.achieved_at_ms, event.period_start_ms
+    )
+    print_ = progress_print(event.goal, event.event_source, event.event_id)
+    agent.triggers.remember(print_, event.event_time_ms + TRIGGER_KEPT_MS, at_ms)
+
+
+def drop_unnamed(agent: Agent) -> None:
+    """Drop the progress of goals that the configuration no longer names."""
+    if agent.goals:
+        named = {goal.name for goal in agent.config.goals}
+        agent.goals = {name: progress for name, progress in agent.goals.items() if name in named}
 
 
 def _progressed(

@@ -8,11 +8,12 @@ code and the same in every release that decides; whoever takes configurations fr
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from processors.agents.expressions import compile_expression
 from processors.signals.rules import limits_fault
-from processors.tools.globs import matches
-from schemas.agents import AgentConfig, AgentType
-from schemas.errors import Fault
+from processors.triggers.matching import wakes
+from schemas.agent_rules import DelegationRule, MonitoringRule
+from schemas.agents import AgentConfig, AgentType, Goal
+from schemas.conditions import compile_amount, compile_condition
+from schemas.errors import ConditionError, Fault
 
 _ONLY_OF: tuple[tuple[str, AgentType, str], ...] = (
     ("managed_agents", "orchestrator", "agents to manage"),
@@ -36,22 +37,30 @@ def faults_of(config: AgentConfig) -> list[Fault]:
 
 def expression_faults_of(config: AgentConfig) -> list[Fault]:
     """Return what is wrong with the expressions of a configuration."""
-    told: list[tuple[tuple[str | int, ...], str]] = [
-        (("goals", at, "progress"), goal.progress) for at, goal in enumerate(config.goals)
-    ]
-    told += [(("delegation_rules", at, "condition"), rule.condition) for at, rule in enumerate(config.delegation_rules)]
-    told += [
-        (("monitoring_rules", at, "condition"), rule.condition)
-        for at, rule in enumerate(config.monitoring_rules)
-        if rule.condition is not None
-    ]
     faults = []
-    for path, text in told:
+    for path, text in _conditions_of(config):
         try:
-            compile_expression(text)
-        except ValueError as error:
+            compile_condition(text)
+        except ConditionError as error:
             faults.append(Fault(path, str(error)))
+    for at, goal in enumerate(config.goals):
+        try:
+            compile_amount(goal.progress)
+        except ConditionError as error:
+            faults.append(Fault(("goals", at, "progress"), str(error)))
     return faults
+
+
+def _conditions_of(config: AgentConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    rules: tuple[tuple[str, Sequence[Goal | DelegationRule | MonitoringRule]], ...] = (
+        ("goals", config.goals),
+        ("delegation_rules", config.delegation_rules),
+        ("monitoring_rules", config.monitoring_rules),
+    )
+    for field, items in rules:
+        for at, item in enumerate(items):
+            if item.condition is not None:
+                yield (field, at, "condition"), item.condition
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -81,7 +90,7 @@ def _of_goals(config: AgentConfig) -> Iterator[Fault]:
     measured: set[str] = set()
     for at, goal in enumerate(config.goals):
         if goal.event is None:
-            for field in ("progress", "aggregate", "period"):
+            for field in ("condition", "progress", "aggregate", "period"):
                 if getattr(goal, field) != type(goal).model_fields[field].default:
                     yield Fault(
                         ("goals", at, field),
@@ -91,7 +100,7 @@ def _of_goals(config: AgentConfig) -> Iterator[Fault]:
         if goal.name in measured:
             yield Fault(("goals", at, "name"), f"two measured goals are named {goal.name!r}: progress goes by the name")
         measured.add(goal.name)
-        if matches(goal.event, _OWN_GOAL_EVENT) and goal.event.startswith("ai."):
+        if wakes(goal.event, _OWN_GOAL_EVENT):
             yield Fault(
                 ("goals", at, "event"), "a goal can't be moved by goals: name other events, as `ai.execution.*`"
             )

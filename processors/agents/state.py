@@ -23,6 +23,18 @@ class GoalProgress:
     period_start_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A schedule as it was followed up to `after_ms`, and when it comes next (Unix ms).
+
+    Not yet `known` is what was not looked up; known and None is what never comes again.
+    """
+
+    after_ms: int
+    next_due_ms: int | None = None
+    known: bool = False
+
+
 @dataclass(slots=True)
 class Agent:
     """The state of one agent. `decide` only reads it; `evolve` assigns to it in place.
@@ -30,6 +42,7 @@ class Agent:
     In place, since a copy of it for each event costs more than the decision. `configs` has the current version
     and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
     `goals` has how far those of the configuration are that were ever moved, by name.
+    `schedules` has those in force, by key; none while the agent is not active.
     """
 
     id: AgentId
@@ -44,6 +57,7 @@ class Agent:
     hour: deque[int] = field(default_factory=deque)
     day: deque[int] = field(default_factory=deque)
     goals: dict[str, GoalProgress] = field(default_factory=dict)
+    schedules: dict[str, Planned] = field(default_factory=dict)
 
     @property
     def config(self) -> AgentConfig:

@@ -2,6 +2,7 @@
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
+from processors.executions import delegation
 from processors.executions.endings import cancelled
 from processors.executions.facts import denied, observed, requested
 from processors.executions.policy import Denial
@@ -16,7 +17,7 @@ def on_result(agent: Agent, run: Run, command: RecordToolResult) -> list[Event]:
     call = run.calls.get(command.call_id)
     if call is None:
         return []
-    awaited = call.status in ("started", "in_doubt") or (call.status == "requested" and not run.ended)
+    awaited = call.status in ("started", "in_doubt") or call.delegated or (call.status == "requested" and not run.ended)
     if not awaited:
         return []
     result: Event
@@ -41,7 +42,8 @@ def on_result(agent: Agent, run: Run, command: RecordToolResult) -> list[Event]:
             output=command.output,
             duration_ms=command.duration_ms,
         )
-    return [result, *_after(agent, run, call, outcome_text(command.output, command.error))]
+    after = _after(agent, run, call, outcome_text(command.output, command.error))
+    return [*delegation.finished(run, call, command), result, *after]
 
 
 def on_doubt_resolved(agent: Agent, run: Run, command: ResolveDoubt) -> list[Event]:
@@ -87,7 +89,7 @@ def on_approval(run: Run, command: ResolveApproval, actor: str, at_ms: int) -> l
     if command.approved:
         tool = run.catalogue.tool(call.tool)
         version = tool.version if tool is not None else ""
-        return [resolved, requested(run, call.id, call.tool, version, call.sha256)]
+        return [resolved, *requested(run, call.id, call.tool, version, call.sha256, call.arguments)]
     refused = denied(run, call.id, call.tool, Denial("approval", "A person did not approve this action."))
     said = f"the action {call.tool!r} was not approved"
     return [resolved, refused, *cancelled(run, said, actor, at_ms, denied=call.id)]

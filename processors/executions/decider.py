@@ -6,6 +6,7 @@ result in doubt; a late real result settles such a call, also after the end.
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
+from processors.executions import delegation
 from processors.executions.acting import on_approval, on_doubt_resolved, on_expiry, on_result
 from processors.executions.endings import cancelled, timed_out
 from processors.executions.facts import furnish
@@ -20,15 +21,20 @@ from schemas.commands import (
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     ResolveApproval,
     ResolveDoubt,
     RunCommand,
     StartTool,
     TimeOutExecution,
 )
+from schemas.delegation import Delegator
 from schemas.events import (
     ApprovalRequested,
     ContextAssembled,
+    DelegationFinished,
+    DelegationReported,
+    DelegationStarted,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -44,8 +50,10 @@ from schemas.events import (
     ToolInDoubt,
     ToolRequested,
     ToolStarted,
+    TriggerSkipped,
 )
 from schemas.ids import SiteId
+from schemas.module_events import Trigger
 
 
 def decide(  # noqa: C901 - one case a command
@@ -78,6 +86,8 @@ def decide(  # noqa: C901 - one case a command
             return on_approval(run, command, actor, at_ms)
         case ExpireApproval():
             return on_expiry(run, command, actor, at_ms)
+        case ReportDelegation():
+            return delegation.on_report(run, command)
 
 
 def begin(event: ExecutionStarted, site_id: SiteId, correlation_id: str, at_ms: int) -> Run:
@@ -92,6 +102,31 @@ def begin(event: ExecutionStarted, site_id: SiteId, correlation_id: str, at_ms: 
         correlation_id=correlation_id,
         started_at_ms=at_ms,
         deadline_ms=at_ms + event.limits.timeout_seconds * 1000,
+    )
+
+
+def refuse(agent: Agent, event: TriggerSkipped, delegator: Delegator, correlation_id: str, at_ms: int) -> Run:
+    """Return what a stream keeps of a delegation that it refused, until it was told: a run that never began."""
+    trigger = Trigger(
+        type=event.trigger_type,
+        source=event.trigger_source,
+        id=event.trigger_id,
+        time_ms=event.trigger_time_ms,
+        delegator=delegator,
+    )
+    return Run(
+        id=delegation.refused_id(delegator),
+        agent_id=agent.id,
+        site_id=agent.site_id,
+        agent_version=agent.version,
+        trigger=trigger,
+        limits=delegation.NO_LIMITS,
+        correlation_id=correlation_id,
+        started_at_ms=at_ms,
+        deadline_ms=at_ms,
+        status="cancelled",
+        outcome=event.message or event.reason,
+        refused=True,
     )
 
 
@@ -124,13 +159,13 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
         case StepModelFailed():
             _spend(run, event)
         case ExecutionCompleted():
-            run.status = "completed"
+            run.end("completed", event.result)
         case ExecutionFailed():
-            run.status = "failed"
+            run.end("failed", event.error)
         case ExecutionCancelled():
-            run.status = "cancelled"
+            run.end("cancelled", event.reason)
         case ExecutionTimedOut():
-            run.status = "timed_out"
+            run.end("timed_out", f"after {event.timeout_seconds} s")
         case _:
             _evolve_call(run, event, at_ms)
 
@@ -160,8 +195,24 @@ def _evolve_call(run: Run, event: Event, at_ms: int) -> None:
             call.status, call.sha256 = "approval", event.call_sha256
             call.approval_id, call.expires_at_ms = event.approval_id, event.expires_at_ms
         case _:
+            _evolve_delegation(run, event, at_ms)
             return
     _stand_still(run, at_ms)
+
+
+def _evolve_delegation(run: Run, event: Event, at_ms: int) -> None:
+    match event:
+        case DelegationStarted():
+            call = run.calls[event.call_id]
+            call.child, call.delegated_at_ms = event.child_agent_id, at_ms
+            run.delegations += 1
+        case DelegationFinished(outcome=outcome):
+            run.delegated_runs += outcome.runs
+            run.delegated_tokens_input += outcome.tokens_input
+            run.delegated_tokens_output += outcome.tokens_output
+            run.delegated_cost_micros += outcome.cost_micros
+        case DelegationReported():
+            run.reported = True
 
 
 def _stand_still(run: Run, at_ms: int) -> None:

@@ -8,13 +8,17 @@ from processors.executions.prompt import final_message, first_messages, lines_sh
 from processors.executions.state import Run
 from schemas.catalogue import ToolDefinition
 from schemas.chat import ChatMessage
-from schemas.events import StepObserved, ToolDenied, ToolRequested
-from schemas.ids import CallId
+from schemas.delegation import DELEGATE
+from schemas.events import DelegationStarted, StepObserved, ToolDenied, ToolRequested
+from schemas.ids import CallId, agent_id_of
+from schemas.message import JsonObject
 
 
-def requested(run: Run, call_id: CallId, tool: str, version: str, sha256: str) -> ToolRequested:
-    """Return the event that lets a call be made."""
-    return ToolRequested(
+def requested(
+    run: Run, call_id: CallId, tool: str, version: str, sha256: str, arguments: JsonObject
+) -> list[ToolRequested | DelegationStarted]:
+    """Return the events that let a call be made; one of another agent has an event more."""
+    request = ToolRequested(
         execution_id=run.id,
         step=run.step,
         call_id=call_id,
@@ -23,6 +27,14 @@ def requested(run: Run, call_id: CallId, tool: str, version: str, sha256: str) -
         call_sha256=sha256,
         idempotency_key=call_id,
     )
+    return [request] if tool != DELEGATE else [request, delegation_started(run, call_id, arguments)]
+
+
+def delegation_started(run: Run, call_id: CallId, arguments: JsonObject) -> DelegationStarted:
+    """Return the event that names the agent which a call is for."""
+    slug = str(arguments["agent"])
+    child = agent_id_of(run.site_id, slug)
+    return DelegationStarted(execution_id=run.id, call_id=call_id, child_agent_id=child, agent=slug)
 
 
 def denied(run: Run, call_id: CallId, tool: str, denial: Denial) -> ToolDenied:

@@ -13,6 +13,7 @@ from processors.tools.validation import validator_for
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ToolCall
+from schemas.delegation import DELEGATE
 from schemas.events import DenialReason, PlannedCall
 from schemas.ids import SiteId
 from schemas.message import JsonObject
@@ -30,6 +31,8 @@ def is_visible(config: AgentConfig, tool: str) -> bool:
     """Whether the agent may use a tool of this name at all."""
     if any(matches(pattern, tool) for pattern in config.denied_tools):
         return False
+    if tool == DELEGATE:
+        return bool(config.managed_agents)
     return any(matches(pattern, tool) for pattern in config.allowed_tools)
 
 

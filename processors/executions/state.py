@@ -22,7 +22,10 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 
 @dataclass(slots=True)
 class Call:
-    """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled."""
+    """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
+
+    `child` is the agent that a delegation is for.
+    """
 
     id: CallId
     model_call_id: str
@@ -36,6 +39,13 @@ class Call:
     approval_id: ApprovalId | None = None
     expires_at_ms: int = 0
     outcome: str = ""
+    child: AgentId | None = None
+    delegated_at_ms: int = 0
+
+    @property
+    def delegated(self) -> bool:
+        """Whether another agent's run is under way for it."""
+        return self.child is not None and self.status == "requested"
 
     @property
     def ended_as(self) -> ActionStatus:
@@ -55,7 +65,8 @@ class Run:
 
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
-    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began.
+    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
+    `reported` are of a run that works for another one.
     """
 
     id: ExecutionId
@@ -86,11 +97,25 @@ class Run:
     tokens_output: int = 0
     cost_micros: int = 0
     goals: dict[str, GoalProgress] = field(default_factory=dict)
+    delegations: int = 0
+    delegated_runs: int = 0
+    delegated_tokens_input: int = 0
+    delegated_tokens_output: int = 0
+    delegated_cost_micros: int = 0
+    outcome: str = ""
+    refused: bool = False
+    reported: bool = False
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""
         self.transcript.append(message)
         self.lines.append(message.encode())
+
+    def end(self, status: Status, outcome: str) -> None:
+        """Assign how the run ended; its outcome is kept where it must be told."""
+        self.status = status
+        if self.trigger.delegator is not None:
+            self.outcome = outcome
 
     @property
     def ended(self) -> bool:
@@ -99,8 +124,10 @@ class Run:
 
     @property
     def unsettled(self) -> bool:
-        """Whether a call was begun of which nobody knows the end: its late result is still welcome."""
-        return any(call.status == "in_doubt" for call in self.calls.values())
+        """Whether an ended run waits on: for a late result, for the end of a run that it began, or to tell its own."""
+        if self.trigger.delegator is not None and not self.reported:
+            return True
+        return any(call.status == "in_doubt" or call.delegated for call in self.calls.values())
 
     def open_calls(self) -> list[Call]:
         """Return the calls of the present step that are not settled."""
@@ -115,4 +142,6 @@ class Run:
             tokens_input=self.tokens_input,
             tokens_output=self.tokens_output,
             cost_micros=self.cost_micros,
+            delegated_runs=self.delegated_runs,
+            delegated_cost_micros=self.delegated_cost_micros,
         )

@@ -1,7 +1,10 @@
 """What follows from what a run knows, and from what its model says."""
 
+from collections.abc import Sequence
+
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
+from processors.executions import delegation
 from processors.executions.endings import completed, failed
 from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
@@ -11,6 +14,7 @@ from processors.executions.risk import APPROVAL_MS, assess, describe
 from processors.executions.state import Run
 from schemas.catalogue import ToolDefinition
 from schemas.commands import RecordContext, RecordModelFailure, RecordThought
+from schemas.delegation import DELEGATE
 from schemas.events import (
     ApprovalRequested,
     CatalogueRecorded,
@@ -89,6 +93,7 @@ def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> li
 def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: StepThought, at_ms: int) -> list[Event]:
     events: list[Event] = []
     outcomes: dict[CallId, str] = {}
+    delegations = 0
     for position, call in enumerate(planned):
         verdict: ToolDefinition | Denial
         if position >= run.limits.max_tool_calls_per_step:
@@ -96,11 +101,14 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
             verdict = Denial("too_many_calls", f"At most {limit} tool calls a step: ask for this one again.")
         else:
             verdict = check(agent.config, run.catalogue, call, call.tool)
+        if call.tool == DELEGATE and not isinstance(verdict, Denial):
+            verdict = delegation.refusal(agent.config, run, call, delegations) or verdict
+            delegations += not isinstance(verdict, Denial)
         if isinstance(verdict, Denial):
             outcomes[call.call_id] = outcome_text(None, verdict.message)
             events.append(denied(run, call.call_id, call.tool, verdict))
         else:
-            events.append(_permitted(run, call, verdict, at_ms))
+            events += _permitted(run, call, verdict, at_ms)
     if len(outcomes) < len(planned):
         return events
     fresh = [assistant_message(thought.text, planned)]
@@ -108,12 +116,12 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
     return [*events, observed(run, fresh, tuple(outcomes), "every call was refused")]
 
 
-def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Event:
+def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Sequence[Event]:
     risk = assess(tool, call.arguments)
     sha256 = call_sha256(tool, call, run.site_id)
     if not risk.gated:
-        return requested(run, call.call_id, tool.name, tool.version, sha256)
-    return ApprovalRequested(
+        return requested(run, call.call_id, tool.name, tool.version, sha256, call.arguments)
+    approval = ApprovalRequested(
         execution_id=run.id,
         approval_id=approval_id_of(at_ms, call.call_id),
         agent_id=run.agent_id,
@@ -126,6 +134,7 @@ def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) ->
         call_sha256=sha256,
         expires_at_ms=at_ms + APPROVAL_MS,
     )
+    return [approval]
 
 
 def on_model_failure(run: Run, command: RecordModelFailure, at_ms: int) -> list[Event]:

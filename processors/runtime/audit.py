@@ -60,6 +60,7 @@ class LogAudit:
         self._known: dict[bytes, _Known] = {}
         self._answers: dict[Place, list[tuple[str, str]]] = {}
         self._triggers: dict[tuple[bytes, str, str], int] = {}  # by the first command that was answered
+        self._due: list[tuple[Place, str]] = []  # by commands of schedules, and where it stands
         self._starts: Counter[tuple[bytes, str, str]] = Counter()
         self._runs: dict[ExecutionId, list[int]] = {}  # started, ended
         self._metered: Counter[tuple[bytes, str]] = Counter()
@@ -103,6 +104,8 @@ class LogAudit:
                 self._answer(key, envelope, trigger.source, trigger.id)
             case ev.TriggerSkipped(trigger_source=source, trigger_id=id_):
                 self._answer(key, envelope, source, id_)
+            case ev.ScheduleAdvanced(schedule=schedule, due_ms=due_ms) if due_ms is not None:
+                self._due.append(((key, envelope.causation_offset), f"{self._at(envelope)}: {schedule!r}"))
             case ev.ExecutionCompleted() | ev.ExecutionFailed() | ev.ExecutionCancelled() | ev.ExecutionTimedOut():
                 self._runs.setdefault(event.execution_id, [0, 0])[1] += 1
             case ev.StepThought() | ev.StepModelFailed() | ev.UsageMetered():
@@ -226,6 +229,9 @@ class LogAudit:
                 self.lost.violated(
                     f"{self._where}: the trigger {(source, id_)} of {key.decode()} started {starts} runs"
                 )
+        for place, where in self._due:
+            if len(self._answers.get(place, ())) != 1:
+                self.lost.violated(f"{where} was due, which led to no start or skip, or to several")
         live = {run.id: run for stream in self._streams.values() for run in stream.runs.values()}
         for run_id, (started, ended) in self._runs.items():
             self.lost.count({"runs": 1, "live": int(not ended)})

@@ -61,13 +61,46 @@ class Timer(NamedTuple):
     effect: Literal["timer"] = "timer"
 
 
-Effect = AssembleContext | CallModel | CallTool | AskToStart | CallToolOnce | Timer
+class StartChild(NamedTuple):
+    """Wake the agent that a call is for; its run's end will be the call's result."""
+
+    execution_id: ExecutionId
+    call_id: CallId
+    effect: Literal["child"] = "child"
+
+
+class CancelChild(NamedTuple):
+    """Cancel what a call began: the run that delegated has ended."""
+
+    execution_id: ExecutionId
+    call_id: CallId
+    effect: Literal["cancel"] = "cancel"
+
+
+class TellDelegator(NamedTuple):
+    """Tell the run that this one worked for how it ended."""
+
+    execution_id: ExecutionId
+    effect: Literal["report"] = "report"
+
+
+Effect = (
+    AssembleContext
+    | CallModel
+    | CallTool
+    | AskToStart
+    | CallToolOnce
+    | Timer
+    | StartChild
+    | CancelChild
+    | TellDelegator
+)
 
 
 def awaiting(run: Run) -> tuple[Effect, ...]:
     """Return everything that `run` waits for."""
     if run.ended:
-        return ()
+        return _awaiting_after_the_end(run) if run.unsettled else ()
     effects: list[Effect] = []
     if run.status == "assembling":
         effects.append(AssembleContext(run.id))
@@ -77,9 +110,19 @@ def awaiting(run: Run) -> tuple[Effect, ...]:
         effects.append(Timer("timeout", run.id, run.deadline_ms))
     for call in run.calls.values():
         if call.status == "requested":
+            if call.child is not None:
+                effects.append(StartChild(run.id, call.id))
+                continue
             effects.append(CallTool(run.id, call.id) if call.idempotent else AskToStart(run.id, call.id))
         elif call.status == "started":
             effects.append(CallToolOnce(run.id, call.id, call.runner or ""))
         elif call.status == "approval":
             effects.append(Timer("expiry", run.id, call.expires_at_ms, call.approval_id))
+    return tuple(effects)
+
+
+def _awaiting_after_the_end(run: Run) -> tuple[Effect, ...]:
+    effects: list[Effect] = [CancelChild(run.id, call.id) for call in run.calls.values() if call.delegated]
+    if run.trigger.delegator is not None and not run.reported:
+        effects.append(TellDelegator(run.id))
     return tuple(effects)

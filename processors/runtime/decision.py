@@ -6,14 +6,10 @@ from processors.runtime.stream import Stream, decide, decide_internal, evolve
 from schemas.envelope import DECISION_LIMIT_BYTES, CommandEnvelope
 from schemas.errors import RecordTooLargeError
 from schemas.events import Event
-from schemas.ids import ExecutionId, event_id_of
+from schemas.ids import ExecutionId, event_ids_of
 from streams.chain import Head
 from streams.log import Draft
 from streams.records import Encoder
-from streams.sizes import record_bytes
-
-# Records of one decision differ around their payloads by little but their type's name: one is measured for all.
-OTHER_NAME_BYTES = 64
 
 
 class Decision(NamedTuple):
@@ -39,18 +35,16 @@ def decision_of(stream: Stream, envelope: CommandEnvelope, *, internal: bool = F
     """
     at_ms = time_of(stream, envelope)
     events = decide_internal(stream, envelope, at_ms) if internal else decide(stream, envelope, at_ms)
-    head, size, around = stream.head, 0, 0
+    head, size, ids = stream.head, 0, event_ids_of(at_ms, envelope.id, envelope.offset)
     drafts: list[Draft] = []
     encoders: dict[str, Encoder] = {}  # by correlation: nearly always one
     for index, event in enumerate(events):
         correlation_id = _correlation_of(stream, envelope, event)
         if (encoder := encoders.get(correlation_id)) is None:
             encoder = encoders[correlation_id] = _encoder(stream, envelope, at_ms, correlation_id)
-        draft, head = encoder.encode(event_id_of(at_ms, envelope.id, envelope.offset, index), event, head)
+        draft, head, bytes_ = encoder.encode(f"{ids}{index:04x}", event, head)
         drafts.append(draft)
-        value = len(draft.value or b"")
-        around = around or record_bytes(draft) - value + OTHER_NAME_BYTES
-        size += around + value
+        size += bytes_
     if size > DECISION_LIMIT_BYTES:
         raise RecordTooLargeError(f"the events of one command may have {DECISION_LIMIT_BYTES} bytes, these have {size}")
     return Decision(tuple(events), tuple(drafts), head, at_ms, size)

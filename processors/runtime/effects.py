@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.agents.state import Agent
+from processors.executions import delegation
 from processors.executions.context import ContextPort
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
@@ -23,25 +24,32 @@ from processors.runtime.awaiting import (
     CallModel,
     CallTool,
     CallToolOnce,
+    CancelChild,
     Effect,
+    StartChild,
+    TellDelegator,
     Timer,
 )
 from processors.tools.port import ToolPort, ToolRequest
 from schemas.commands import (
     ERROR_CHARS,
+    AnyCommand,
+    CancelDelegation,
     DoubtTool,
     ExpireApproval,
     RecordContext,
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     RunCommand,
+    StartExecution,
     StartTool,
     TimeOutExecution,
 )
 from schemas.envelope import EVENT_LIMIT_BYTES
 from schemas.errors import AppendError, DramacError, ModelError, UnavailableError
-from schemas.ids import CallId, CommandId, ExecutionId, random_id
+from schemas.ids import AgentId, CallId, CommandId, ExecutionId, random_id
 from streams.log import Draft, Log
 from streams.records import Asked, encode_command
 from streams.topics import COMMANDS
@@ -74,6 +82,22 @@ class Process:
     telling: set[asyncio.Task[None]] = field(default_factory=set)
 
 
+class _Work:
+    """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done."""
+
+    __slots__ = ("task", "tells")
+
+    def __init__(self) -> None:
+        """Hold no task yet."""
+        self.task: asyncio.Task[None] | None = None
+        self.tells = False
+
+    def cancel(self) -> None:
+        """Cancel the task, unless it has a result to tell."""
+        if self.task is not None and not self.tells:
+            self.task.cancel()
+
+
 class _Alarm:
     """A task that begins later: nearly all timers are cancelled long before, and a task is dear."""
 
@@ -94,7 +118,7 @@ class _Alarm:
             self._begun.cancel()
 
 
-Handle = asyncio.Task[None] | _Alarm
+Handle = asyncio.Task[None] | _Work | _Alarm
 
 
 class Effects:
@@ -143,9 +167,13 @@ class Effects:
     def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
         match effect:
             case CallModel():
-                return self._task(self._call_model(agent, run, self._model_request(agent, run)))
+                work = _Work()
+                work.task = self._task(self._call_model(agent, run, self._model_request(agent, run), work))
+                return work
             case CallTool(call_id=call_id):
-                return self._task(self._call_when_held(run, self._tool_request(run, call_id)))
+                work = _Work()
+                work.task = self._task(self._call_when_held(run, self._tool_request(run, call_id), work))
+                return work
             case AssembleContext():
                 return self._task(self._assemble(agent, run))
             case AskToStart(call_id=call_id):
@@ -155,6 +183,15 @@ class Effects:
                 return self._start_once(run, effect)
             case Timer():
                 return self._arm(run, effect)
+            case StartChild(call_id=call_id):
+                start = StartExecution(trigger=delegation.trigger_of(run, run.calls[call_id]))
+                return self._task(self._tell_child(run, call_id, start))
+            case CancelChild(call_id=call_id):
+                said = f"the run {run.id} that delegated it has ended: {run.status}"
+                trigger = delegation.trigger_of(run, run.calls[call_id])
+                return self._task(self._tell_child(run, call_id, CancelDelegation(trigger=trigger, reason=said)))
+            case TellDelegator():
+                return self._task(self._tell_delegator(run))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
@@ -201,20 +238,23 @@ class Effects:
             max_tokens=config.max_tokens,
         )
 
-    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest) -> None:
+    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: _Work) -> None:
         await self._until_held()
         try:
             reply = await call_model(self._process.models, request)
         except ModelError as error:
-            await self._tell_result(run, _model_failure(request, error.reason, str(error), None))
+            await self._tell_result(run, _model_failure(request, error.reason, str(error), None), work)
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
-            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None))
+            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None), work)
             return
         thought = _thought(request, reply)
-        fault = _unreadable(thought)
-        await self._tell_result(run, thought if fault is None else _model_failure(request, *fault, reply))
+        encoded, fault = _encoded(thought)
+        if fault is None:
+            await self._tell_result(run, thought, work, encoded)
+        else:
+            await self._tell_result(run, _model_failure(request, *fault, reply), work)
 
     def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
         call = run.calls[call_id]
@@ -232,17 +272,17 @@ class Effects:
             depth=run.trigger.depth,
         )
 
-    async def _call_when_held(self, run: Run, request: ToolRequest) -> None:
+    async def _call_when_held(self, run: Run, request: ToolRequest, work: _Work) -> None:
         await self._until_held()
-        await self._call_tool(run, request)
+        await self._call_tool(run, request, work)
 
     async def _call_once_when_held(self, run: Run, request: ToolRequest) -> None:
         """Begin the call in a task of its own, which nothing cancels; until then it may be begun elsewhere."""
         await self._until_held()
         if request.call_id not in self._process.begun:
-            self._process.begun[request.call_id] = self._task(self._call_tool(run, request))
+            self._process.begun[request.call_id] = self._task(self._call_tool(run, request, _Work()))
 
-    async def _call_tool(self, run: Run, request: ToolRequest) -> None:
+    async def _call_tool(self, run: Run, request: ToolRequest, work: _Work) -> None:
         begun_s = time.perf_counter()
         try:
             result = await self._process.tools.call(request)
@@ -262,6 +302,7 @@ class Effects:
                 full_sha256=full_sha256,
                 duration_ms=int((time.perf_counter() - begun_s) * 1000),
             ),
+            work,
         )
 
     def _start_once(self, run: Run, effect: CallToolOnce) -> asyncio.Task[None]:
@@ -269,6 +310,30 @@ class Effects:
             doubt = DoubtTool(execution_id=run.id, call_id=effect.call_id, runner=effect.runner)
             return self._task(self._tell(run, doubt))
         return self._task(self._call_once_when_held(run, self._tool_request(run, effect.call_id)))
+
+    # --- delegation -------------------------------------------------------------------------------------------------
+
+    async def _tell_child(self, run: Run, call_id: CallId, command: StartExecution | CancelDelegation) -> None:
+        child = run.calls[call_id].child
+        if child is None:
+            raise DramacError(f"the call {call_id!r} is for no agent")
+        await self._until_held()
+        await self._tell_other(run, child, command)
+
+    async def _tell_delegator(self, run: Run) -> None:
+        """Tell the run that waits for this one, and then the log that it was told."""
+        delegator = run.trigger.delegator
+        if delegator is None:
+            raise DramacError(f"the run {run.id!r} works for no other")
+        await self._until_held()
+        await self._tell_other(run, delegator.agent_id, delegation.result_for_delegator(run, delegator))
+        await self._tell(run, ReportDelegation(execution_id=run.id))
+
+    async def _tell_other(self, run: Run, agent_id: AgentId, command: AnyCommand) -> None:
+        """Send a command to another agent's stream, wherever it lies."""
+        actor = f"agent:{run.agent_id}"
+        asked = Asked(CommandId(random_id()), run.site_id, agent_id, actor, run.correlation_id, command)
+        await send_until_acknowledged(self._process.log, encode_command(asked))
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
@@ -294,19 +359,22 @@ class Effects:
         while not self._holds():  # noqa: ASYNC110 - who holds it is the group's to say, and it tells by polling
             await asyncio.sleep(FIRST_RETRY_S)
 
-    async def _tell_result(self, run: Run, command: RunCommand) -> None:
-        """Tell what was paid for or done; who is cancelled no longer waits for it, but it goes on."""
-        telling = self._task(self._tell(run, command))
-        self._process.telling.add(telling)
-        telling.add_done_callback(self._process.telling.discard)
-        await asyncio.shield(telling)
+    async def _tell_result(self, run: Run, command: RunCommand, work: _Work, encoded: bytes | None = None) -> None:
+        """Tell what was paid for or done: from here on nothing cancels it."""
+        work.tells = True
+        if (task := work.task or asyncio.current_task()) is None:
+            raise RuntimeError("a result is told by a task")
+        self._process.telling.add(task)
+        try:
+            await self._tell(run, command, encoded)
+        finally:
+            self._process.telling.discard(task)
 
-    async def _tell(self, run: Run, command: RunCommand) -> None:
+    async def _tell(self, run: Run, command: RunCommand, encoded: bytes | None = None) -> None:
         """Send a command until it is acknowledged; so it may stand in the log twice."""
-        draft = encode_command(
-            Asked(CommandId(random_id()), run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
-        )
-        await send_until_acknowledged(self._process.log, draft, self._partition)
+        id_ = CommandId(random_id())
+        asked = Asked(id_, run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
+        await send_until_acknowledged(self._process.log, encode_command(asked, encoded), self._partition)
 
 
 async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None, topic: str = COMMANDS) -> None:
@@ -338,17 +406,21 @@ def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
     )
 
 
-def _unreadable(thought: RecordThought) -> tuple[str, str] | None:
-    """Return why the log could not take a thought, in a word and a sentence: its usage is metered all the same."""
+def _encoded(thought: RecordThought) -> tuple[bytes, tuple[str, str] | None]:
+    """Return a thought's bytes, and why the log can't take it, in a word and a sentence: it is metered all the same."""
+    encoded = b""
     try:
         encoded = thought.encode()
         if len(encoded) > THOUGHT_LIMIT_BYTES:
-            return "reply_too_large", f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed"
+            return encoded, (
+                "reply_too_large",
+                f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed",
+            )
         if encoded.count(b"{") + encoded.count(b"[") > SHALLOW_BRACKETS:
             RecordThought.model_validate_json(encoded)  # what is nested too deeply is written but not read
     except ValueError as error:
-        return "invalid_reply", f"the reply can't be stored: {type(error).__name__}"
-    return None
+        return encoded, ("invalid_reply", f"the reply can't be stored: {type(error).__name__}")
+    return encoded, None
 
 
 def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:

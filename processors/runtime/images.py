@@ -20,12 +20,12 @@ from processors.executions.facts import furnish
 from processors.runtime.ledger import Ledger
 from processors.runtime.stream import Stream
 from schemas.errors import DecodeError
-from schemas.message import JsonObject
+from schemas.message import STORED, JsonObject
 from streams.chain import Head
 
 # Of what an image holds: raise it when a state's fields change, or what `evolve` makes of an event, or the form below.
 # Images of another version are passed over, and made anew; tests/processors/test_images.py watches over it.
-STATE_VERSION = 3
+STATE_VERSION = 5
 CHUNK_BYTES = 512 * 1024  # no blob is larger: two of them fit into a record of any topic
 INLINE_PRINTS = 2_048  # fewer stand in the core: a blob of their own would cost more to look up than to write again
 
@@ -77,7 +77,7 @@ def read_image(core: bytes, buckets: Mapping[str, bytes]) -> dict[bytes, Stream]
         lines = core.splitlines()
         for place, said in zip(lines[::2], lines[1::2], strict=True):
             around = orjson.loads(place)
-            stream = _adapter().validate_json(said)  # orjson would make floats of large integers
+            stream = _adapter().validate_json(said, context=STORED)  # orjson would make floats of large integers
             stream.head = Head(around["sequence"], bytes.fromhex(around["chain"]))
             for name in _LEDGERS:
                 setattr(stream.agent, name, _get_ledger(around["ledgers"][name], buckets))

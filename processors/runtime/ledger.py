@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 HOUR_MS = 3_600_000
 
 
+@lru_cache(maxsize=1024)  # asked for when deciding, and again when evolving
 def fingerprint(*names: str) -> int:
     """Return 8 bytes of the sha256 of `names`, as a number."""
     parts = []

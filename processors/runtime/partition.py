@@ -14,7 +14,8 @@ from processors.runtime.decision import Decision, apply, decision_of
 from processors.runtime.effects import Effects, Process
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
 from processors.runtime.reading import asked, fold
-from processors.runtime.stream import Stream
+from processors.runtime.schedules import Schedules, may_change_schedules
+from processors.runtime.stream import Stream, run_of
 from schemas.envelope import CommandEnvelope
 from schemas.errors import AppendError, DecodeError, RecordTooLargeError, RivalError, UnavailableError
 from schemas.ids import ExecutionId
@@ -53,6 +54,7 @@ class Batch:
     size: int = 0
     before: dict[bytes, Head] = field(default_factory=dict)
     touched: dict[ExecutionId, tuple[bytes, tuple[Effect, ...]]] = field(default_factory=dict)
+    agents: dict[bytes, None] = field(default_factory=dict)  # those whose schedules may have changed
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Partition:
         self._log: Log = process.log
         self._member = member
         self._effects = Effects(process, number, self._may_begin)
+        self._schedules = Schedules(process, number, self._may_begin)
         self._held = asyncio.Event()
         self._returned = False
         self._next_command = 0
@@ -123,6 +126,7 @@ class Partition:
     def drop(self) -> None:
         """Forget the state and cancel the effects."""
         self._effects.drop()
+        self._schedules.drop()
         self._checkpoints.drop()
         self.streams = {}
 
@@ -246,6 +250,7 @@ class Partition:
         known: set[ExecutionId] = set()
         for stream in self.streams.values():
             known |= stream.runs.keys()
+            self._schedules.reconcile(stream.agent)
             for run in stream.runs.values():
                 self._effects.reconcile(stream.agent, run.id, run, awaiting(run))
         for run_id in self._effects.runs():  # what ended before all was caught up
@@ -253,32 +258,38 @@ class Partition:
                 self._effects.forget(run_id)
 
     async def _handle(self, records: Sequence[Record]) -> None:
+        # All are decoded before the first is decided: the same code over and over is twice as fast as by turns.
+        found = [self._asked(record) for record in records]
         position = 0
         while position < len(records):
             batch = Batch()
             while position < len(records) and batch.size < BATCH_BYTES:
-                record = records[position]
+                record, asked_ = records[position], found[position]
                 position += 1
-                try:
-                    self._decide(record, batch)
-                except DecodeError as error:
+                if isinstance(asked_, DecodeError):
                     self.counters.dead_letters += 1
-                    await send_dead_letter(self._log, record, str(error))
+                    await send_dead_letter(self._log, record, str(asked_))
+                elif asked_ is not None:
+                    self._decide(*asked_, record.key or b"", batch)
                 self._next_command = record.offset + 1
             await self._append(batch)
             self._start(batch)
 
+    def _asked(self, record: Record) -> tuple[Stream, CommandEnvelope] | DecodeError | None:
+        try:
+            return asked(self.streams, record)
+        except DecodeError as error:
+            return error
+
     # --- decide -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, record: Record, batch: Batch) -> None:
-        found = asked(self.streams, record)
-        if found is None:
-            return
-        stream, envelope = found
+    def _decide(self, stream: Stream, envelope: CommandEnvelope, key: bytes, batch: Batch) -> None:
+        if envelope.offset <= stream.cause:
+            return  # a rival decided it, and was followed since it was decoded
         self.counters.commands += 1
         decision = self._decision(stream, envelope)
         if decision.events:
-            self._commit(stream, record.key or b"", envelope, decision, batch)
+            self._commit(stream, key, envelope, decision, batch)
 
     def _decision(self, stream: Stream, envelope: CommandEnvelope) -> Decision:
         if envelope.offset not in self._poison:
@@ -293,9 +304,11 @@ class Partition:
         batch.before.setdefault(key, stream.head)
         try:
             apply(stream, envelope, decision)
-            run_ids = dict.fromkeys(getattr(event, "execution_id", None) for event in decision.events)
+            run_ids = dict.fromkeys(run_of(event) for event in decision.events)
             for run_id in filter(None, run_ids):  # in the order of the events: nothing here depends on a hash
                 self._touch(key, stream, run_id, batch)
+            if may_change_schedules(decision.events):
+                batch.agents[key] = None
         except Exception as error:
             logger.exception("command %d of partition %d can't be applied", envelope.offset, self.number)
             if envelope.offset in self._poison:
@@ -332,6 +345,8 @@ class Partition:
         for run_id, (key, wanted) in batch.touched.items():
             stream = self.streams[key]
             self._effects.reconcile(stream.agent, run_id, stream.runs.get(run_id), wanted)
+        for key in batch.agents:
+            self._schedules.reconcile(self.streams[key].agent)
 
     # --- what others wrote ------------------------------------------------------------------------------------------
 
@@ -372,9 +387,12 @@ class Partition:
             if judge(mine, record)[0] != "counts" or decode_event(record).causation_offset < self._next_command:
                 raise RivalError(f"a rival wrote {record.header(CHAIN)!r} at offset {record.offset}")
             self._fold(record)
-            run_id: ExecutionId | None = getattr(decode_event(record).event, "execution_id", None)
+            event = decode_event(record).event
+            run_id = run_of(event)
             if run_id is not None:
                 self._touch(record.key, self.streams[record.key], run_id, batch)
+            if may_change_schedules((event,)):
+                batch.agents[record.key] = None
 
         await self._read(end, look)
 

@@ -6,7 +6,7 @@ The owner's loop and every replay go by these two functions alone, so they can't
 from collections.abc import MutableMapping
 
 from processors.runtime.stream import Stream, evolve
-from schemas.commands import CreateAgent
+from schemas.commands import AnyCommand, CancelDelegation, CreateAgent, StartExecution
 from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_agent_id
@@ -28,20 +28,28 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
     Raises:
         DecodeError: it can't be read, or its stream does not know it: it belongs in the dead letters.
     """
-    if is_genesis(record):
-        return None
     key = record.key or b""
     stream = streams.get(key)
-    if stream is not None and record.offset <= stream.cause:
+    if stream is None:
+        if is_genesis(record):
+            return None
+    elif record.offset <= stream.cause:
         return None  # before it is decoded: a restart may pass by very many
     envelope = read_command(record)
     if stream is None:
-        if not isinstance(envelope.command, CreateAgent):
+        if not _may_be_first(envelope.command):
             raise DecodeError(f"there is no agent {envelope.agent_id!r}")
         stream = streams[key] = Stream.empty(envelope.agent_id, envelope.site_id)
     if stream.agent.site_id != envelope.site_id:
         raise DecodeError(f"the agent {envelope.agent_id!r} is not one of the site {envelope.site_id!r}")
     return stream, envelope
+
+
+def _may_be_first(command: AnyCommand) -> bool:
+    """Whether a stream may begin with this: a run that delegates waits for an answer, also from an unknown agent."""
+    if isinstance(command, StartExecution | CancelDelegation):
+        return command.trigger.delegator is not None
+    return isinstance(command, CreateAgent)
 
 
 def fold(streams: Streams, record: Record) -> bool:
@@ -74,7 +82,9 @@ def read_command(record: Record) -> CommandEnvelope:
     size = len(record.value or b"")
     if size > EVENT_LIMIT_BYTES:
         raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")
-    headers = sum(len(name) + len(content) for name, content in record.headers)
+    headers = 0
+    for name, content in record.headers:
+        headers += len(name) + len(content)
     if headers > COMMAND_HEADERS_LIMIT_BYTES:
         raise DecodeError(f"a command's headers may have {COMMAND_HEADERS_LIMIT_BYTES} bytes, these have {headers}")
     return decode_command(record)

@@ -6,8 +6,10 @@
 from dataclasses import dataclass, field
 
 from processors.agents import decider as agents
+from processors.agents.schedules import accepts, due_trigger
 from processors.agents.state import DAY_MS, Agent
 from processors.executions import decider as executions
+from processors.executions.delegation import refused_id
 from processors.executions.endings import cancelled, failed
 from processors.executions.metering import metered
 from processors.executions.state import Run
@@ -15,6 +17,8 @@ from processors.runtime.ledger import fingerprint
 from schemas.commands import (
     CANCELLED_AT_ONCE,
     ActivateAgent,
+    AdvanceSchedule,
+    CancelDelegation,
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
@@ -32,6 +36,7 @@ from schemas.events import (
     RunEvent,
     StepModelFailed,
     StepThought,
+    TriggerSkipped,
     UsageMetered,
 )
 from schemas.ids import AgentId, ExecutionId, SiteId
@@ -83,8 +88,8 @@ def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]
 def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     agent, command = stream.agent, envelope.command
     match command:
-        case RecordGoalProgress():
-            return agents.decide(agent, command, 0, at_ms)
+        case AdvanceSchedule() | RecordGoalProgress():
+            return agents.decide(agent, command, stream.live_runs(), at_ms)
         case DeactivateAgent(cancel_runs=True) if agent.exists:
             return _deactivate_and_cancel(stream, command, envelope.actor, at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
@@ -92,10 +97,10 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
             events = agents.decide(agent, command, stream.live_runs(), at_ms)
             if isinstance(command, DeleteAgent):
-                for run in stream.runs.values():
-                    if not run.ended:
-                        events = [*cancelled(run, "the agent was deleted", envelope.actor, at_ms), *events]
+                events = [*_cancel_all(stream, "the agent was deleted", envelope.actor, at_ms), *events]
             return events
+    if isinstance(command, CancelDelegation):
+        return _cancel_delegation(stream, command, envelope.actor, at_ms)
     if isinstance(command, _REPLIES) and _was_handled(agent, command, at_ms):
         return []
     found = stream.runs.get(command.execution_id)
@@ -108,6 +113,12 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     return []
 
 
+def _cancel_all(stream: Stream, reason: str, actor: str, at_ms: int) -> list[Event]:
+    """Cancel every live run, the newest first."""
+    live = [run for run in stream.runs.values() if not run.ended]
+    return [event for run in reversed(live) for event in cancelled(run, reason, actor, at_ms)]
+
+
 def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str, at_ms: int) -> list[Event]:
     """Cancel what runs, some at a time: asked again, also of an agent that is not active, it cancels the next."""
     live = [run for run in stream.runs.values() if not run.ended][:CANCELLED_AT_ONCE]
@@ -117,6 +128,17 @@ def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str,
     if stream.agent.active or not live:
         events += agents.decide(stream.agent, command, 0, at_ms)
     return events
+
+
+def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at_ms: int) -> list[Event]:
+    """Cancel the run that a trigger started; one that comes later finds its trigger handled."""
+    trigger = command.trigger
+    if not stream.agent.triggers.remembers(fingerprint(trigger.source, trigger.id), at_ms):
+        return [agents.skipped(trigger, "cancelled", command.reason)]
+    for run in stream.runs.values():
+        if (run.trigger.source, run.trigger.id) == (trigger.source, trigger.id) and not run.ended:
+            return cancelled(run, command.reason, actor, at_ms)
+    return []
 
 
 def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
@@ -132,8 +154,10 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
     said = "this release could not decide the command: see the worker's log"
     if isinstance(command, StartExecution):
         if not stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
-            return [agents.skipped(command, "internal", said)]
+            return [agents.skipped(command.trigger, "internal", said)]
         return [agents.rejected(command, "internal", said)] if is_person(envelope.actor) else []
+    if isinstance(command, AdvanceSchedule) and accepts(stream.agent, command, at_ms):
+        return _past(command, said)
     execution_id: ExecutionId | None = getattr(command, "execution_id", None)
     events: list[Event] = [agents.rejected(command, "internal", said, execution_id)]
     if isinstance(command, _REPLIES):
@@ -143,6 +167,14 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
     if run is not None and not run.ended:
         events += failed(run, "internal", said, at_ms)
     return events
+
+
+def _past(command: AdvanceSchedule, said: str) -> list[Event]:
+    """Return what brings a schedule past a time that could not be decided: it must not ring for it for ever."""
+    if command.due_ms is None:
+        return [agents.advanced(command, None, command.missed), agents.rejected(command, "internal", said)]
+    due = due_trigger(command, command.due_ms)
+    return [agents.advanced(command, command.due_ms, command.missed), agents.skipped(due, "internal", said)]
 
 
 def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> None:
@@ -159,6 +191,9 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
         return
     if not isinstance(event, RunEvent):
         agents.evolve(agent, event, at_ms)
+        if isinstance(event, TriggerSkipped) and event.delegator is not None:
+            refused = executions.refuse(agent, event, event.delegator, correlation_id, at_ms)
+            stream.runs[refused.id] = refused
         if not isinstance(event, AgentDeleted):
             _forget_unused(stream)
         return
@@ -168,6 +203,14 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
     executions.evolve(agent, found, event, at_ms)
     if found.ended and not found.unsettled:
         del stream.runs[event.execution_id]
+
+
+def run_of(event: Event) -> ExecutionId | None:
+    """Return the run that `event` changes; a refused delegation is kept as one until it was told."""
+    if isinstance(event, TriggerSkipped):
+        return None if event.delegator is None else refused_id(event.delegator)
+    run_id: ExecutionId | None = getattr(event, "execution_id", None)
+    return run_id
 
 
 def _forget_unused(stream: Stream) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
-from processors.agents.goals import values_of
 from processors.signals.rules import KEY_CHARS, MAX_THRESHOLD, MAX_WINDOW_MS, MIN_WINDOW_MS, Rule
+from processors.triggers.conditions import facts_of
 from schemas.errors import DecodeError
 from schemas.ids import AnyAgentId, AnySiteId, SiteId
 from schemas.message import Message
@@ -63,10 +63,10 @@ def observations(site_id: SiteId, correlation_id: str, trigger: Trigger, rules: 
     concerned = [rule for rule in rules if rule.concerns(trigger)]
     if not concerned:
         return []
-    values = values_of(trigger)
+    facts = facts_of(trigger)
     drafts: list[Draft] = []
     for rule in concerned:
-        if not rule.holds(values) or (key := rule.key_of(trigger)) is None:
+        if not rule.holds(facts) or (key := rule.key_of(trigger)) is None:
             continue
         seen = Observation(
             site_id=site_id,

@@ -1,15 +1,15 @@
 """Which rules are in force in which site: folded from the same events as the router's directory of agents."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from processors.agents.expressions import compile_expression
-from processors.signals.rules import Condition, Rule, rule_of
+from processors.signals.rules import Rule, rule_of
 from schemas.agent_rules import MonitoringRule
 from schemas.envelope import EventEnvelope
+from schemas.errors import ConditionError
 from schemas.events import AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
 from schemas.message import Json
@@ -17,16 +17,6 @@ from schemas.message import Json
 logger = logging.getLogger(__name__)
 
 _RULES = TypeAdapter(tuple[MonitoringRule, ...])
-
-
-class _Holds:
-    """A CEL expression as a condition: it holds where it gives true, and nothing else."""
-
-    def __init__(self, text: str) -> None:
-        self._expression = compile_expression(text)
-
-    def holds(self, values: Mapping[str, Json]) -> bool:
-        return self._expression.value(values) is True
 
 
 @dataclass(slots=True)
@@ -40,7 +30,6 @@ class _Guardian:
 class Rulebook:
     """The rules of active agents, by site."""
 
-    compile_condition: Callable[[str], Condition] = field(default=_Holds)
     _guardians: dict[SiteId, dict[AgentId, _Guardian]] = field(default_factory=dict)
     _in_force: dict[SiteId, tuple[Rule, ...]] = field(default_factory=dict)
 
@@ -76,15 +65,8 @@ class Rulebook:
         rules: list[Rule] = []
         for config in guardian.configs:
             try:
-                rules.append(
-                    rule_of(
-                        agent_id,
-                        config,
-                        allow_own=guardian.allow_own,
-                        compile_condition=self.compile_condition,
-                    )
-                )
-            except ValueError as error:  # saved by a release that allowed it: the others still hold
+                rules.append(rule_of(agent_id, config, allow_own=guardian.allow_own))
+            except (ValueError, ConditionError) as error:  # saved by a release that allowed it: the others still hold
                 logger.warning("a rule of agent %r is not applied: %s", agent_id, error)
         return rules
 

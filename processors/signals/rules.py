@@ -1,14 +1,13 @@
 """A guardian's monitoring rule, as it is applied: which events it counts, by what key, and when that is too much."""
 
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import orjson
 
-from processors.tools.globs import matches
+from processors.triggers.matching import wakes
 from schemas.agent_rules import MonitoringRule, duration_s
+from schemas.conditions import Condition, Facts, compile_condition
 from schemas.ids import AgentId
 from schemas.message import Json
 from schemas.module_events import Trigger
@@ -16,14 +15,6 @@ from schemas.module_events import Trigger
 MAX_THRESHOLD = 10_000  # what is kept of a key is up to twice as many times, and is written with each event
 MIN_WINDOW_MS, MAX_WINDOW_MS = 1_000, 7 * 86_400_000
 KEY_CHARS = 200
-
-
-class Condition(Protocol):
-    """What an event must fulfil to be counted."""
-
-    def holds(self, values: Mapping[str, Json]) -> bool:
-        """Whether it is fulfilled; never raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +54,11 @@ class Rule:
         """Whether an event is of a type that this rule counts. What the guardian itself caused is not, unless told."""
         if self.ignore_own and trigger.caused_by == self.agent_id:
             return False
-        return matches(self.event, trigger.event_type or "")
+        return wakes(self.event, trigger.event_type or "")
 
-    def holds(self, values: Mapping[str, Json]) -> bool:
-        """Whether the rule's condition holds for an event, given as what expressions see of it."""
-        return self.condition is None or self.condition.holds(values)
+    def holds(self, facts: Facts) -> bool:
+        """Whether the rule's condition holds for an event."""
+        return self.condition is None or self.condition.holds(facts)
 
 
 def limits_fault(config: MonitoringRule) -> tuple[str, str] | None:
@@ -83,13 +74,13 @@ def rule_of(
     agent_id: AgentId,
     config: MonitoringRule,
     *,
-    compile_condition: Callable[[str], Condition],
     allow_own: bool = False,
 ) -> Rule:
     """Return the rule that `config` describes.
 
     Raises:
-        ValueError: its window, threshold or condition can't be applied; the message says what can.
+        ValueError: its window or threshold can't be applied; the message says what can.
+        ConditionError: its condition is none.
     """
     if (fault := limits_fault(config)) is not None:
         raise ValueError(f"{fault[0]} of the rule {config.name!r}: {fault[1]}")

@@ -59,7 +59,9 @@ async def _answered(answer: Answer, request: ToolRequest, sleep: Sleep, attempts
             passing = isinstance(error, UnavailableError) or error.retryable
             if not passing or not request.tool.idempotent or tries >= attempts:
                 raise
-        await sleep(backoff_s(tries, random))
+            asked_s = getattr(error, "retry_after_s", None) or 0.0
+        # What the other side asks for comes first; the chance still spreads those whom it asked the same.
+        await sleep(asked_s + backoff_s(tries, random))
         tries += 1
 
 

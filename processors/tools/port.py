@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.catalogue import ToolDefinition
-from schemas.errors import DramacError
+from schemas.errors import DramacError, UnavailableError
 from schemas.ids import AgentId, CallId, ExecutionId, SiteId
 from schemas.message import Json, JsonObject
 
@@ -12,12 +12,21 @@ from schemas.message import Json, JsonObject
 class ToolError(DramacError):
     """A tool refused or failed; the message is written for the model, which reads it.
 
-    `retryable`: nothing was done, and the same call may succeed if it is made again.
+    `retryable`: nothing was done, and the same call may succeed if it is made again, `retry_after_s` from now at best.
     """
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class BusyError(UnavailableError):
+    """A module does not answer, and may have acted; it asks to be left alone for `retry_after_s`, if that is known."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)

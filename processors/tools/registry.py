@@ -2,13 +2,21 @@
 
 from collections.abc import Collection, Iterable
 
-from processors.tools.builtin import communication, crm, tasks
+from processors.tools.builtin import communication, crm, data, delegation, system, tasks, web
 from processors.tools.globs import permits
 from processors.tools.validation import validator_for
 from schemas.catalogue import ToolDefinition
 from schemas.errors import ConfigurationError, NotFoundError
 
-BUILTIN: tuple[ToolDefinition, ...] = (*crm.TOOLS, *communication.TOOLS, *tasks.TOOLS)
+BUILTIN: tuple[ToolDefinition, ...] = (
+    *crm.TOOLS,
+    *communication.TOOLS,
+    *tasks.TOOLS,
+    *data.TOOLS,
+    *web.TOOLS,
+    *system.TOOLS,
+    *delegation.TOOLS,
+)
 
 
 class Registry:

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from processors.agents.goals import measured
 from processors.signals.rulebook import Rulebook
-from processors.tools.globs import matches
+from processors.triggers.conditions import facts_of, patterns_of
+from processors.triggers.matching import Candidate, Index, wakes
 from schemas.agents import Goal
 from schemas.events import AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
@@ -34,8 +35,11 @@ class Listener:
     """An agent that exists. Once activated it is always told: its own stream says whether it is active now."""
 
     agent_id: AgentId
-    patterns: tuple[str, ...]
+    triggers: tuple[str, ...]
+    conditions: dict[str, str]
+    allow_self_trigger: bool = False
     ever_active: bool = False
+    activated_ms: int = 0
     goals: tuple[Goal, ...] = ()
 
 
@@ -47,6 +51,8 @@ class Directory:
     listeners: dict[SiteId, dict[AgentId, Listener]] = field(default_factory=dict)
     heads: dict[int, Heads] = field(default_factory=dict)
     rules: Rulebook = field(default_factory=Rulebook)
+    unmet: int = 0  # how often an agent was not woken because its condition was not met
+    _indexes: dict[SiteId, Index] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, partitions: int) -> "Directory":
@@ -58,17 +64,38 @@ class Directory:
         listener = self.listeners.get(site_id, {}).get(AgentId(trigger.subject or ""))
         return [listener.agent_id] if listener is not None and listener.ever_active else []
 
-    def listening(self, site_id: SiteId, event_type: str) -> list[AgentId]:
-        """Return the agents of a site that an event of this type wakes."""
-        return [
-            listener.agent_id
-            for listener in self.listeners.get(site_id, {}).values()
-            if listener.ever_active and any(matches(pattern, event_type) for pattern in listener.patterns)
-        ]
+    def candidates(self, site_id: SiteId, event_type: str) -> tuple[Candidate, ...]:
+        """Return the agents of a site that an event of this type wakes, if their conditions are met."""
+        index = self._indexes.get(site_id)
+        if index is None:
+            listeners = self.listeners.get(site_id, {}).values()
+            active = [listener for listener in listeners if listener.ever_active]
+            index = Index.of({each.agent_id: patterns_of(each.triggers, each.conditions) for each in active})
+            if listeners:  # anybody may name any site
+                self._indexes[site_id] = index
+        return index.candidates(event_type)
+
+    def listening(self, site_id: SiteId, trigger: Trigger) -> list[AgentId]:
+        """Return the agents of a site that an event wakes: by its type, and their conditions."""
+        woken, facts = [], None
+        for agent_id, conditions in self.candidates(site_id, trigger.event_type or ""):
+            if conditions:
+                facts = facts or facts_of(trigger)
+                if not any(condition.holds(facts) for condition in conditions):
+                    self.unmet += 1
+                    continue
+            woken.append(agent_id)
+        return woken
 
     def measuring(self, site_id: SiteId) -> list[Listener]:
         """Return the agents of a site that have a goal which events move: active or not, the world goes on."""
         return [listener for listener in self.listeners.get(site_id, {}).values() if listener.goals]
+
+    def measuring_own(self, site_id: SiteId, agent_id: str, event_type: str) -> list[Listener]:
+        """Return the agent itself, if what it did moves a goal of its own."""
+        listener = self.listeners.get(site_id, {}).get(AgentId(agent_id))
+        fits = listener is not None and any(wakes(goal.event or "", event_type) for goal in listener.goals)
+        return [listener] if listener is not None and fits else []
 
     async def read_to(self, reader: Reader, ends: Mapping[int, int]) -> None:
         """Read on until every partition has reached its offset in `ends`."""
@@ -85,23 +112,27 @@ class Directory:
             return
         envelope = decode_event(record)
         self.rules.apply(envelope)
+        self._indexes.pop(envelope.site_id, None)
         site = self.listeners.setdefault(envelope.site_id, {})
         match envelope.event:
             case AgentCreated(config=config):
                 site[envelope.agent_id] = Listener(
-                    envelope.agent_id, config.event_patterns, goals=measured(config.goals)
+                    envelope.agent_id,
+                    config.triggers,
+                    config.trigger_conditions,
+                    config.allow_self_trigger,
+                    goals=measured(config.goals),
                 )
             case AgentUpdated(changes=changes):
-                if "goals" in changes and envelope.agent_id in site:
-                    site[envelope.agent_id].goals = measured(_GOALS.validate_python(changes["goals"]))
-                if "triggers" in changes and envelope.agent_id in site:
-                    triggers: list[str] = changes["triggers"]
-                    site[envelope.agent_id].patterns = tuple(
-                        trigger.removeprefix("event:") for trigger in triggers if trigger.startswith("event:")
-                    )
+                if (listener := site.get(envelope.agent_id)) is not None:
+                    listener.triggers = tuple(changes.get("triggers", listener.triggers))
+                    listener.conditions = changes.get("trigger_conditions", listener.conditions)
+                    listener.allow_self_trigger = changes.get("allow_self_trigger", listener.allow_self_trigger)
+                    if "goals" in changes:
+                        listener.goals = measured(_GOALS.validate_python(changes["goals"]))
             case AgentActivated():
-                if envelope.agent_id in site:
-                    site[envelope.agent_id].ever_active = True
+                if (listener := site.get(envelope.agent_id)) is not None:
+                    listener.ever_active, listener.activated_ms = True, envelope.at_ms
             case AgentDeleted():
                 site.pop(envelope.agent_id, None)
 

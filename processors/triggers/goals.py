@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from processors.agents.goals import commands_for
 from processors.triggers.directory import Listener
 from schemas.commands import RecordGoalProgress
-from schemas.envelope import EventEnvelope
 from schemas.ids import AgentId, CommandId, SiteId, timed_id
 from schemas.module_events import Trigger
 from streams.log import Draft
@@ -34,17 +33,3 @@ def goal_draft(site_id: SiteId, agent_id: AgentId, correlation_id: str, command:
     id_ = CommandId(timed_id(command.time_ms, "goal", agent_id, command.goal, command.source, command.id))
     actor = f"module:{command.source}"[:200]
     return encode_command(Asked(id_, site_id, agent_id, actor, correlation_id, command, source="/router"))
-
-
-def own_event(envelope: EventEnvelope) -> Trigger:
-    """Return an event of `ai.events` as the expressions of its agent's goals see it."""
-    return Trigger(
-        type="event",
-        source=f"/sites/{envelope.site_id}/agents/{envelope.agent_id}",
-        id=envelope.id,
-        event_type=envelope.type,
-        time_ms=envelope.at_ms,
-        data=envelope.event.model_dump(mode="json"),
-        subject=envelope.subject,
-        caused_by=envelope.agent_id,
-    )

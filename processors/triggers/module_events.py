@@ -1,5 +1,6 @@
 """A module's CloudEvent as a trigger."""
 
+from processors.triggers.matching import OWN_PREFIX
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_site_id
 from schemas.module_events import Trigger
@@ -26,6 +27,8 @@ def read_module_event(record: Record, now_ms: int) -> tuple[SiteId, str, Trigger
     if size > TRIGGER_LIMIT_BYTES:
         raise DecodeError(f"an event that wakes agents may have {TRIGGER_LIMIT_BYTES} bytes, this one has {size}")
     event = from_record(record, now=record.at_ms or now_ms)
+    if event.type.startswith(OWN_PREFIX):
+        raise DecodeError(f"no module may say {event.type!r}: what agents did is told by themselves")
     return _site_of(event), _correlation_of(event), _trigger_of(event, record)
 
 

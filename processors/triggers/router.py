@@ -44,8 +44,10 @@ class Router:
         self._held: set[int] = set()
         self._unsought: set[int] = set()
         self._changed = asyncio.Event()
+        self._observed: list[Draft] = []  # what guardians' rules have to count of the batch in hand
         self.routed = 0
         self.unmatched = 0
+        self.unmet = 0
         self.dead_letters = 0
 
     async def run(self) -> None:
@@ -67,7 +69,7 @@ class Router:
                 retry_s = min(retry_s * 2, LAST_RETRY_S)
 
     async def _run(self) -> None:
-        self._held, self._unsought = set(), set()
+        self._held, self._unsought, self._observed = set(), set(), []
         directory = Directory.empty(await self._log.partitions(EVENTS))
         async with self._log.reader(EVENTS, directory.positions) as tail:
             await directory.read_to(tail, await ends_of(self._log))
@@ -87,24 +89,28 @@ class Router:
         for partition in sorted(self._unsought & self._held):
             committed = await member.committed(partition)
             start = (await self._log.bounds(self._topic, partition)).start
-            member.seek(partition, start if committed is None else max(committed, start))
+            start = start if committed is None else max(committed, start)
+            await self._begin(partition, start)
+            member.seek(partition, start)
             self._unsought.discard(partition)  # this one alone: others may have been assigned meanwhile
         records = await member.poll_any(max_records=BATCH_EVENTS, timeout_s=IDLE_S)
         if not records:
             return
         # Whoever was activated before one of these events was published stands before this end.
         await directory.read_to(tail, await ends_of(self._log))
-        drafts, seen = await self._drafts(records, directory)
+        drafts = await self._drafts(records, directory)
+        seen, self._observed = self._observed, []
         await asyncio.gather(
             *(send_until_acknowledged(self._log, draft) for draft in drafts),
             *(send_until_acknowledged(self._log, draft, topic=OBSERVATIONS) for draft in seen),
         )
         await member.commit({record.partition: record.offset + 1 for record in records})
 
-    async def _drafts(self, records: Sequence[Record], directory: Directory) -> tuple[list[Draft], list[Draft]]:
-        """Return the commands that records lead to, and what guardians' rules have to count of them."""
+    async def _begin(self, partition: int, offset: int) -> None:
+        """Prepare to read a partition from an offset on."""
+
+    async def _drafts(self, records: Sequence[Record], directory: Directory) -> list[Draft]:
         drafts: list[Draft] = []
-        seen: list[Draft] = []
         for record in records:
             if is_genesis(record):
                 continue
@@ -113,8 +119,8 @@ class Router:
                 if trigger.event_type == SIGNAL_RAISED:
                     woken = directory.guardian(site_id, trigger)
                 else:
-                    woken = directory.listening(site_id, trigger.event_type or "")
-                seen += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
+                    woken = directory.listening(site_id, trigger)
+                self._observed += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
                 drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
                 drafts += goal_drafts(directory.measuring(site_id), site_id, correlation_id, trigger)
             except (DecodeError, ValidationError) as error:
@@ -123,11 +129,14 @@ class Router:
                 continue
             self.routed += len(woken)
             self.unmatched += not woken
-        return drafts, seen
+        self.unmet, directory.unmet = self.unmet + directory.unmet, 0
+        return drafts
 
 
-def start_command(site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger) -> Draft:
-    """Return the command that asks an agent to start a run for `trigger`."""
+def start_command(
+    site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger, actor: str | None = None
+) -> Draft:
+    """Return the command that asks an agent to start a run for `trigger`; `actor` is its module by default."""
     command_id = CommandId(timed_id(trigger.time_ms, "start", agent_id, trigger.source, trigger.id))
-    actor, command = f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
+    actor, command = actor or f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
     return encode_command(Asked(command_id, site_id, agent_id, actor, correlation_id, command, source="/router"))

@@ -17,7 +17,8 @@ SUMMARY = """
 SELECT e.site_id::text, e.id::text, e.agent_id::text, d.slug AS agent_slug, e.agent_version, e.status,
   e.trigger_type, e.trigger_event_type, e.trigger_source, e.trigger_id, e.current_step, e.result, e.error_reason,
   e.error, e.llm_calls, e.tool_calls, e.tokens_input, e.tokens_output, e.tokens_cached, e.tokens_total,
-  e.cost_micros, e.currency, e.started_at, e.completed_at, e.duration_ms, e.updated_at, e.correlation_id
+  e.cost_micros, e.currency, e.started_at, e.completed_at, e.duration_ms, e.updated_at, e.correlation_id,
+  e.parent_execution_id::text, e.delegated_runs, e.delegated_cost_micros
 FROM projections.ai_agent_executions e
 LEFT JOIN projections.ai_agent_definitions d ON d.site_id = e.site_id AND d.id = e.agent_id
 """
@@ -43,9 +44,32 @@ FROM projections.ai_agent_tool_calls
 """
 
 
+# From a run up to its root, and from there down to every leaf. A causation is at most 16 runs deep.
+TREE = """
+WITH RECURSIVE above AS (
+  SELECT site_id, id, parent_execution_id, 0 AS level FROM projections.ai_agent_executions
+  WHERE site_id = $1 AND id = $2
+  UNION ALL
+  SELECT p.site_id, p.id, p.parent_execution_id, a.level + 1 FROM projections.ai_agent_executions p
+  JOIN above a ON p.site_id = a.site_id AND p.id = a.parent_execution_id
+  WHERE a.level < 16
+), tree AS (
+  (SELECT site_id, id, 0 AS level FROM above ORDER BY above.level DESC LIMIT 1)
+  UNION ALL
+  SELECT c.site_id, c.id, t.level + 1 FROM projections.ai_agent_executions c
+  JOIN tree t ON c.site_id = t.site_id AND c.parent_execution_id = t.id
+  WHERE t.level < 16
+)
+"""
+TREE_ORDER = "JOIN tree t ON t.site_id = e.site_id AND t.id = e.id ORDER BY t.level, e.id"
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionSummary:
-    """A run as a list shows it. Times are UTC, money is in micro-units of `currency`."""
+    """A run as a list shows it. Times are UTC, money is in micro-units of `currency`.
+
+    `cost_micros` is the run's own; `delegated_cost_micros` that of the runs that it delegated to, and theirs.
+    """
 
     site_id: SiteId
     id: ExecutionId
@@ -74,6 +98,9 @@ class ExecutionSummary:
     duration_ms: int | None
     updated_at: datetime
     correlation_id: str
+    parent_execution_id: ExecutionId | None
+    delegated_runs: int
+    delegated_cost_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +223,14 @@ async def get_execution(pool: Pool, site_id: SiteId | None, ref: str) -> Executi
         calls=tuple(make(ToolCall, row, json=("input", "output")) for row in calls),
         approvals=await approvals_of(pool, run["site_id"], run["id"]),
     )
+
+
+async def tree_of(pool: Pool, site_id: SiteId | None, ref: str) -> tuple[ExecutionSummary, ...]:
+    """Return all runs of the tree that a run is in: the root first, every run after the one that it works for.
+
+    Raises:
+        NotFoundError: there is no such run, or more than one whose id begins so.
+    """
+    run = await get_execution(pool, site_id, ref)
+    rows = await fetch(pool, f"{TREE}{SUMMARY}{TREE_ORDER}", run.site_id, run.id)
+    return tuple(make(ExecutionSummary, row) for row in rows)

@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="begin no further block after so long")
     parser.add_argument("--block", type=int, help="only the block of this number")
     given = parser.parse_args()
-    for noisy in ("aiokafka", "asyncpg", "asyncio"):  # that connections break is what this is about
+    for noisy in ("aiokafka", "asyncpg", "asyncio", "streams"):  # that connections break is what this is about
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     home = Path(tempfile.mkdtemp(prefix="dramac-chaos-"))
     console = Console(highlight=False)

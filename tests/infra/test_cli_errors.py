@@ -17,6 +17,9 @@ COMMANDS = [
     ("topics", "create"),
     ("topics", "check"),
     ("publish", "-"),
+    ("api",),
+    ("hooks", "list"),
+    ("hooks", "create", "sdr"),
 ]
 
 

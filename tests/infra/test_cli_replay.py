@@ -119,7 +119,9 @@ def test_another_decider_is_found_out(place: Place, monkeypatch: pytest.MonkeyPa
     lines = ran.out.splitlines()
     assert len(lines) == RUNS + 1
     assert lines[0].startswith("differs: offset ")
-    assert 'expected \'{"execution_id"' in lines[0]
+    expected, found = lines[0].split("found", 1)
+    assert '"result":"!"' in expected
+    assert '"result":"Done."' in found
     assert lines[-1].startswith(f"replay: DIFFERENT ({RUNS} differences; 0 of {RUNS} runs byte-identical; ")
     one = dramac(place.settings, "replay", "--strict", place.runs[1], "--json")
     assert one.code == FAILED

@@ -8,6 +8,7 @@ from schemas.catalogue import Catalogue
 from schemas.chat import FinishReason, ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     CancelExecution,
     CreateAgent,
     DeactivateAgent,
@@ -85,6 +86,25 @@ def start(
             caused_by=caused_by,
         )
     )
+
+
+def advance(key: str, pick: int) -> Callable[[Spec], AdvanceSchedule]:
+    """A timer's word on a schedule, now and then a wrong one."""
+
+    def ask(spec: Spec) -> AdvanceSchedule:
+        planned = spec.stream.agent.schedules.get(key)
+        after_ms = planned.after_ms if planned is not None and pick % 5 else spec.at_ms - pick
+        until_ms = after_ms + (pick % 4) * 500
+        return AdvanceSchedule(
+            schedule=key,
+            after_ms=after_ms,
+            until_ms=until_ms,
+            due_ms=until_ms if pick % 2 else None,
+            missed=pick % 3,
+            next_due_ms=until_ms + pick * 1_000 if pick % 7 else None,
+        )
+
+    return ask
 
 
 def context(

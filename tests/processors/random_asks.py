@@ -47,6 +47,8 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         run = spec.stream.runs.get(spec.run_id)
         if not spec.stream.agent.active:
             return asks.activate() if spec.stream.agent.exists else asks.create()
+        if pick % 3 == 0 and spec.stream.agent.schedules:
+            return asks.advance(next(iter(spec.stream.agent.schedules)), pick)(spec)
         if run is None or run.ended:
             return asks.start(f"t{spec.offset}", time_ms=spec.at_ms)
         if run.status == "assembling":
@@ -92,8 +94,17 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
             asks.expire(name),
             asks.time_out(),
             asks.cancel(),
-            asks.update(name=f"name {pick % 3}", denied_tools=("look_*",) if pick % 4 == 0 else (), goals=GOALS),
-            asks.activate(),
+            asks.update(
+                name=f"name {pick % 3}",
+                denied_tools=("look_*",) if pick % 4 == 0 else (),
+                triggers=(
+                    "manual",
+                    "event:contact.*",
+                    *(f"schedule:every_{n}_minutes" for n in range(1, 1 + pick % 4)),
+                ),
+                goals=GOALS,
+            ),
+            asks.advance(f"every_{1 + pick % 3}_minutes @ UTC", pick) if pick % 3 == 2 else asks.activate(),
             asks.deactivate(cancel_runs=pick % 3 == 0),
             asks.progress(id_=f"e{pick % 7}", amount=pick, time_ms=max(0, spec.at_ms - pick % 3 * 86_400_000)),
             asks.delete(),

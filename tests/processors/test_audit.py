@@ -13,9 +13,9 @@ from schemas.events import Event
 from schemas.ids import CallId, ExecutionId
 from streams.audit import TOLD_VIOLATIONS, Finding
 from streams.log import Record
-from tests.processors.asks import call, cancel, context, start, thought
+from tests.processors.asks import activate, advance, call, cancel, context, create, start, thought
 from tests.processors.random_asks import Said, stories
-from tests.processors.samples import USER
+from tests.processors.samples import USER, config
 from tests.processors.told import Told, active, whole_run
 
 bounded = settings(
@@ -109,6 +109,14 @@ def ended(run_id: ExecutionId, told: Told) -> Event:
         totals=totals,
         duration_ms=1,
     )
+
+
+def test_a_time_of_a_schedule_that_led_to_nothing_is_found() -> None:
+    told = Told().given(create(config(triggers=("schedule:hourly",))), activate(), advance("hourly @ UTC", 1))
+    assert told.lines[-2:] == ["agent.schedule_advanced", "execution.started"]
+    assert violated(audited(told)) == set()
+    due = told.the(ev.ScheduleAdvanced)
+    assert violated(audited(claim(told, due.model_copy(update={"due_ms": due.until_ms + 1})))) == {"I1"}
 
 
 def test_a_run_that_ends_twice_is_found() -> None:

@@ -182,14 +182,32 @@ async def test_an_event_moves_the_goals_that_it_fits_once_however_often_it_is_pu
         await until(lambda: "agent.updated" in history(log).lines)
         await publish(log, event("e5", "deal.won", data={"amount": 2}), event("e6", "deal.signed"))
         await until(lambda: len(history(log).all(GoalProgressed)) == 3)
-    said = [(e.goal, e.event_id, e.value) for e in history(log).all(GoalProgressed)]
-    assert sorted(id_ for _, id_, _ in said[:2]) == ["e1", "e3"]
-    assert said[1][2] == 7.0
-    assert said[2] == ("Signed", "e6", 1)
+    said = history(log).all(GoalProgressed)
+    assert sorted((e.goal, e.event_id) for e in said) == [("Signed", "e6"), ("Win", "e1"), ("Win", "e3")]
+    assert [e.value for e in said][1:] == [7, 1]
     assert history(log, agent(SUPPORT)).lines == ["agent.created"]
 
 
+async def test_an_event_wakes_an_agent_only_if_its_condition_is_met_and_costs_nothing_else() -> None:
+    log = await new_log()
+    async with house(log) as router:
+        conditions = {"event:contact.*": "data.score < 50"}
+        made = create(config(slug=SALES, triggers=("event:contact.*", "event:deal.won"), trigger_conditions=conditions))
+        await tell(log, made, activate(), agent=agent(SALES))
+        await until(lambda: "agent.activated" in history(log, agent(SALES)).lines)
+        await publish(log, event("e1", data={"score": 40}), event("e2", data={"score": 60}), event("e3", data=None))
+        await publish(log, event("e4", "crm.contact.created", data={"score": 1}), event("e5", "crm.deal.won"))
+        await until(lambda: woken(log, SALES) == ["e1", "e4", "e5"])
+        assert (router.routed, router.unmet, router.unmatched) == (3, 2, 2)
+        await tell(log, update(slug=SALES, triggers=("event:contact.*",), trigger_conditions={}), agent=agent(SALES))
+        await until(lambda: "agent.updated" in history(log, agent(SALES)).lines)
+        await publish(log, event("e6", data={"score": 99}))
+        await until(lambda: woken(log, SALES) == ["e1", "e4", "e5", "e6"])
+    assert "agent.trigger_skipped" not in " ".join(history(log, agent(SALES)).lines)
+
+
 POISON = {
+    "a type that only agents' own events have": to_draft(event("e", "ai.execution.completed"), key=None),
     "noise": Draft(b"k", b"\xff\x00", ()),
     "nothing": Draft(None, None, ()),
     "no site": to_draft(event("e", site=None), key=None),

@@ -57,7 +57,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "514028270c2ac1fe860e0fa5390c896f0f98acd52b395fcd8973d8e510148d1f",
+        "0f562762b2af4115b3804b872180ca75597da1b0ed5d1fe6eb7ec3feffeb107d",
     )
 
 

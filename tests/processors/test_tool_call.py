@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from processors.tools.builtin.communication import SEND_EMAIL
 from processors.tools.builtin.crm import GET_CONTACT
 from processors.tools.call import Answer, call_tool
-from processors.tools.cleaning import OUTPUT_LIMIT_BYTES, clean_output, clean_text
+from processors.tools.cleaning import LEVELS, OUTPUT_LIMIT_BYTES, TOO_DEEP, clean_output, clean_text
 from processors.tools.port import ToolError, ToolRequest
 from schemas.catalogue import ToolDefinition
 from schemas.commands import ERROR_CHARS, RecordToolResult
@@ -156,7 +156,16 @@ async def test_a_refusal_is_not_tried_again() -> None:
         ({3: "x"}, {"3": "x"}),
         ({"n": 2**70}, {"n": str(2**70)}),
         ([{"b", "a"}], [["a", "b"]]),
-        ("a\0b", "a\0b"),
+        ("a\0b", "a\ufffdb"),
+        ({"a\0": ["\0"]}, {"a\ufffd": ["\ufffd"]}),
+        (b"\0", "\ufffd"),
+        ("\\u0000", "\\u0000"),
+        ({1: "a", "1": "b"}, {"1": "a", "1 (2)": "b"}),
+        (-(2**63), -(2**63)),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, "18446744073709551616"),
+        (-(2**63) - 1, "-9223372036854775809"),
+        ([16**5_000], ["0x1" + "0" * 5_000]),
         (None, None),
     ],
 )
@@ -170,13 +179,41 @@ def test_what_is_not_json_at_all_is_an_error(output: Json) -> None:
         clean_output(output)
 
 
-@pytest.mark.parametrize("levels", [190, 300, 100_000])
-def test_what_no_reader_could_read_again_is_an_error(levels: int) -> None:
-    output: Json = []
+def test_names_that_are_alike_once_they_are_clean_are_all_kept() -> None:
+    names = ["\ud800", "\udfff", "\0", "\ufffd", "\ufffd (2)"]
+    kept = clean_output({name: number for number, name in enumerate(names)}).output
+    assert kept == {"\ufffd": 0, "\ufffd (2)": 1, "\ufffd (3)": 2, "\ufffd (4)": 3, "\ufffd (2) (2)": 4}
+
+
+def nested(levels: int) -> Json:
+    output: Json = "the core"
     for _ in range(levels):
         output = [output]
-    with pytest.raises(ToolError, match="nested too deeply"):
-        clean_output(output)
+    return output
+
+
+@pytest.mark.parametrize("levels", [101, 190, 300, 100_000])
+def test_what_no_reader_could_read_again_is_cut_where_it_is_too_deep(levels: int) -> None:
+    result = clean_output({"kept": 1, "deep": nested(levels)})
+    assert result.output["kept"] == 1
+    core = result.output["deep"]
+    for _ in range(LEVELS - 1):
+        (core,) = core
+    assert core == TOO_DEEP == "[cut: nested deeper than 100 levels]"
+
+
+def test_what_is_as_deep_as_may_be_is_whole() -> None:
+    assert clean_output(nested(LEVELS)).output == nested(LEVELS)
+    assert TOO_DEEP in str(clean_output(nested(LEVELS + 1)).output)
+
+
+def test_an_output_that_holds_itself_ends() -> None:
+    circle: list[Json] = []
+    circle.append(circle)
+    assert TOO_DEEP in str(clean_output(circle).output)
+    circle.append(circle)
+    with pytest.raises(ToolError, match="too many parts"):
+        clean_output(circle)
 
 
 def test_many_small_objects_are_not_deep() -> None:
@@ -211,6 +248,8 @@ def test_every_cleaned_output_survives_the_log(output: Json) -> None:
     command = RecordToolResult(execution_id=ExecutionId("run"), call_id=CallId("call"), output=cleaned)
     assert RecordToolResult.model_validate_json(command.encode()).output == cleaned
     assert orjson.loads(orjson.dumps(cleaned)) == cleaned
+    assert clean_output(cleaned).output == cleaned  # clean, and stays so
+    assert "\0" not in str(orjson.loads(orjson.dumps([cleaned])))
 
 
 @given(st.text(st.characters()))

@@ -18,6 +18,13 @@ GOOD: dict[str, JsonObject] = {
     "crm_add_note": {"contact_id": CONTACT_ID, "content": "called", "type": "call"},
     "email_send": {"to": ["maya@example.com"], "subject": "Hello", "body": "…", "template_id": "t1"},
     "email_draft": {"to": ["maya@example.com"], "subject": "Hello", "body": "…"},
+    "delegate": {"agent": "sales", "task": "Call.", "context": {"id": 1}},
+    "data_query": {"entity_type": "contacts", "filters": {"status": "lead"}, "limit": 200, "order_by": "-created_at"},
+    "data_aggregate": {"entity_type": "executions", "metric": "count", "date_range": {"from": "2026-01-01"}},
+    "web_search": {"query": "joinery", "num_results": 20},
+    "web_scrape": {"url": "https://example.com/prices", "selector": "main p"},
+    "notify_user": {"user_id": "u1", "message": "Look.", "channel": "in_app"},
+    "trigger_workflow": {"workflow_id": "w1", "input_data": {"a": 1}},
     "task_create": {"title": "Call", "due_date": "2026-03-01T09:00:00Z", "priority": "high"},
 }
 
@@ -139,7 +146,10 @@ def test_a_denied_tool_is_not_seen() -> None:
 
 
 def test_a_tool_of_a_module_that_the_site_lacks_is_not_seen() -> None:
-    assert names("*", modules=()) == ["email_draft", "task_create"]
+    assert names("*", modules=()) == [
+        *("data_aggregate", "data_query", "delegate", "email_draft", "notify_user", "task_create"),
+        *("trigger_workflow", "web_scrape", "web_search"),
+    ]
 
 
 def test_the_order_of_registration_does_not_show() -> None:
@@ -158,5 +168,5 @@ def test_an_unknown_tool_is_named_with_those_that_are_known() -> None:
         Registry([GET_CONTACT]).get("nope")
 
 
-def test_sending_email_is_the_dangerous_one() -> None:
-    assert [found.name for found in BUILTIN if found.is_dangerous] == ["email_send"]
+def test_what_can_not_be_called_back_is_dangerous() -> None:
+    assert sorted(found.name for found in BUILTIN if found.is_dangerous) == ["email_send", "trigger_workflow"]

@@ -133,6 +133,21 @@ class Stream:
             )
         )
 
+    def scheduled(self, *dues: int | None, missed: int = 0) -> "Stream":
+        """Follow an hourly schedule: a time that was due, by its hour, or None for one that was only planned."""
+        for due in dues:
+            until = self.at_ms if due is None else START_MS + due * 3_600_000
+            self.say(
+                ev.ScheduleAdvanced(
+                    schedule="hourly @ UTC",
+                    due_ms=None if due is None else until,
+                    missed=missed,
+                    until_ms=until,
+                    next_due_ms=until + 3_600_000,
+                )
+            )
+        return self
+
     def deleted(self) -> "Stream":
         return self.say(ev.AgentDeleted(id=self.agent_id, name=self.slug), actor="user:cy")
 

@@ -48,11 +48,11 @@ async def history(journal: Journal) -> int:
         for stream in streams:
             varied_run(stream, f"t{number}", random)
     for stream in streams:
+        stream.scheduled(None, 1).scheduled(2, 3, missed=4)
         stream.changed(2, goals=[GOAL, OTHER_GOAL]).progressed("Win", 1.5).progressed("Keep", 2.5)
         stream.changed(3, goals=[OTHER_GOAL]).progressed("Keep", 3.5).changed(4, goals=[GOAL, OTHER_GOAL])
-        stream.progressed("Win", 7).changed(2, name="Two", domain=None).changed(
-            3, name="Three", llm_model="m3"
-        ).deleted()
+        stream.progressed("Win", 7).changed(2, name="Two", domain=None)
+        stream.changed(3, name="Three", llm_model="m3").deleted()
         stream.created().changed(2, domain="support", goals=[GOAL]).progressed("Win", 0.5)
     usual_run(streams[0], "t\u0000", {"text": "a\u0000b"})
     rivals = [stream.drafts[-5:] for stream in streams]

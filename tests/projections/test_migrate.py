@@ -8,9 +8,10 @@ from projections.rebuild import rebuild
 from schemas.errors import ConfigurationError
 
 
-def test_migrations_are_applied_in_the_order_of_their_numbers_which_are_given_once() -> None:
+def test_migrations_are_numbered_once_each_from_one_on() -> None:
     numbers = [migration.number for migration in migrations()]
     assert numbers == sorted(set(numbers))
+    assert numbers[0] == 1
 
 
 async def test_each_is_applied_once(pool: Pool) -> None:

@@ -1,6 +1,6 @@
 """What each kind of event leaves in the tables."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import orjson
 
@@ -165,6 +165,22 @@ async def test_skipped_triggers_and_refused_commands_are_kept(pool: Pool, journa
         ("trigger_skipped", "quota", "60 an hour", "system:decider", "t"),
         ("command_rejected", "deleted", "It is gone.", "user:bob", None),
     ]
+
+
+async def test_a_schedule_says_when_it_was_due_and_when_it_comes_next(pool: Pool, journal: Journal) -> None:
+    select = "SELECT schedule, last_due_at, next_due_at, due_count, missed_count FROM projections.ai_agent_schedules"
+    stream = Stream().created().scheduled(None)
+    await project(pool, journal, stream)
+    begun = datetime.fromtimestamp(stream.at_ms / 1000, UTC)
+    [(name, last, following, *counts)] = await rows(pool, select)
+    assert (name, last, counts) == ("hourly @ UTC", None, [0, 0])
+    assert isinstance(following, datetime)
+    assert timedelta(minutes=59) < following - begun <= timedelta(hours=1)
+    fresh = Stream(slug="b").created().scheduled(None, 1).scheduled(4, missed=2).scheduled(None, missed=1)
+    await project(pool, journal, fresh)
+    [_, (_, last, _, *counts)] = await rows(pool, select + " ORDER BY updated_at, due_count")
+    assert counts == [2, 3]
+    assert last == datetime.fromtimestamp((START_MS + 4 * 3_600_000) / 1000, UTC)
 
 
 async def test_a_catalogue_is_kept_once_a_stream(pool: Pool, journal: Journal) -> None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.agents import AgentConfig
+from schemas.message import STORED
 
 PLAIN: dict[str, Any] = {"slug": "sales", "name": "Sales", "agent_type": "specialist", "system_prompt": "Sell."}
 
@@ -64,7 +65,6 @@ def test_known_triggers_are_taken(trigger: str) -> None:
         "contact.created",
         "event:",
         "event:a b",
-        "schedule:",
         "events:a",
         "",
         "event:a\n",
@@ -77,8 +77,47 @@ def test_an_unknown_trigger_is_told_how_it_is_written(trigger: str) -> None:
     assert "'event:contact.*'" in told
 
 
-def test_conditions_are_not_silently_ignored() -> None:
-    assert "leave them out" in problem(trigger_conditions={"event:a": "score > 1"})
+@pytest.mark.parametrize(
+    ("trigger", "told"),
+    [
+        ("schedule:", "'' is not a schedule: write 'hourly'"),
+        ("schedule:daily_25am", "'daily_25am' is not a schedule"),
+        ("schedule:61 * * * *", "'61' can't be the minute of '61 * * * *': write 0-59, or *"),
+        ("schedule:hourly @ Europe/Berln", "did you mean 'Europe/Berlin'?"),
+    ],
+)
+def test_a_wrong_schedule_says_how_to_put_it_right(trigger: str, told: str) -> None:
+    assert told in problem(triggers=[trigger])
+
+
+def test_a_wrong_time_zone_is_named() -> None:
+    assert problem(timezone="Mars").startswith("timezone: ")
+
+
+LISTENS: dict[str, Any] = {"triggers": ["event:a", "event:b.*", "webhook", "manual", "schedule:hourly"]}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "told"),
+    [
+        ({"event:a": "score > 1"}, "'event:a': 'score > 1': column 1: there is no 'score'"),
+        ({"webhook": "event.type == 1"}, "'==' can't be applied to (string, int)"),
+        ({"a": "true"}, "'a' is no trigger of this agent that brings an event to check; there are 'event:a'"),
+        ({"schedule:hourly": "true"}, "no trigger of this agent that brings an event"),
+    ],
+)
+def test_a_wrong_condition_names_its_trigger_and_its_place(conditions: dict[str, str], told: str) -> None:
+    said = problem(**LISTENS, trigger_conditions=conditions)
+    assert said.startswith("trigger_conditions: ")
+    assert told in said
+
+
+def test_conditions_stand_as_they_were_written() -> None:
+    conditions = {"event:b.*": "data.score > 1", "webhook": "has(data.action)"}
+    assert (
+        AgentConfig.model_validate(PLAIN | LISTENS | {"trigger_conditions": conditions}).trigger_conditions
+        == conditions
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,4 +146,19 @@ def test_what_is_out_of_bounds_is_named(field: str, value: Any) -> None:
 
 def test_patterns_and_schedules_are_told_apart() -> None:
     agent = AgentConfig.model_validate(PLAIN | {"triggers": ["event:a.*", "schedule:hourly", "manual", "event:b"]})
-    assert (agent.event_patterns, agent.schedules) == (("a.*", "b"), ("hourly",))
+    assert (agent.event_patterns, agent.schedule_keys) == (("a.*", "b"), ("hourly @ UTC",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"timezone": "Atlantis/Capital"},
+        {"triggers": ["schedule:every_blue_moon"]},
+        {"triggers": ["event:a"], "trigger_conditions": {"event:a": "of_an_older_release(data)"}},
+    ],
+)
+def test_what_stands_in_the_log_is_read_though_it_would_be_refused_today(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        AgentConfig.model_validate(PLAIN | changes)
+    agent = AgentConfig.model_validate(PLAIN | changes, context=STORED)
+    assert all(" @ " in key for key in agent.schedule_keys)

@@ -37,7 +37,7 @@ def test_the_ids_of_this_release_are_those_of_every_release() -> None:
     assert execution_id_of(AT_MS, agent, "/crm", "1") == "019bef56-c5c0-81d4-808a-376d3767565c"
     assert call_id_of(AT_MS, RUN, 1, 0) == "019bef56-c5c0-890a-94e0-bed57715eae4"
     assert approval_id_of(AT_MS, CallId(RUN)) == "019bef56-c5c0-81c6-98dd-c471e48bab53"
-    assert event_id_of(AT_MS, CommandId(RUN), 7, 0) == "019bef56-c5c0-81d7-b607-f4e09ac0446e"
+    assert event_id_of(AT_MS, CommandId(RUN), 7, 0) == "019bef56-c5c0-8541-bef9-c463e1890000"
 
 
 @quick

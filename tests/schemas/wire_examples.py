@@ -10,7 +10,9 @@ from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
 from schemas.commands import (
     ActivateAgent,
+    AdvanceSchedule,
     AnyCommand,
+    CancelDelegation,
     CancelExecution,
     CreateAgent,
     DeactivateAgent,
@@ -23,6 +25,7 @@ from schemas.commands import (
     RecordModelFailure,
     RecordThought,
     RecordToolResult,
+    ReportDelegation,
     ResolveApproval,
     ResolveDoubt,
     StartExecution,
@@ -30,6 +33,7 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
+from schemas.delegation import Delegator, Outcome
 from schemas.events import (
     ActionTaken,
     AgentActivated,
@@ -43,6 +47,9 @@ from schemas.events import (
     CatalogueRecorded,
     CommandRejected,
     ContextAssembled,
+    DelegationFinished,
+    DelegationReported,
+    DelegationStarted,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -54,6 +61,7 @@ from schemas.events import (
     RunEvent,
     RunLimits,
     RunTotals,
+    ScheduleAdvanced,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -127,6 +135,10 @@ TRIGGER = Trigger(
     depth=1,
     caused_by=AGENT,
 )
+DELEGATOR = Delegator(agent_id=AGENT, execution_id=RUN, call_id=CALL)
+OUTCOME = Outcome(
+    agent_id=AGENT, execution_id=RUN, status="completed", runs=1, tokens_input=100, tokens_output=20, cost_micros=420
+)
 TOOL = ToolDefinition(
     name="crm_find",
     display_name="Find",
@@ -172,6 +184,11 @@ def command_examples() -> dict[str, Example]:
         DeleteAgent(),
         RecordGoalProgress(goal="Sell", amount=0.5, source="/crm", id="e-1", event_type="crm.deal.won", time_ms=AT_MS),
         StartExecution(trigger=TRIGGER),
+        AdvanceSchedule(
+            schedule="hourly @ UTC", after_ms=AT_MS - 9, until_ms=AT_MS, due_ms=AT_MS, missed=1, next_due_ms=AT_MS + 9
+        ),
+        CancelDelegation(trigger=TRIGGER, reason="enough"),
+        ReportDelegation(execution_id=RUN),
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
         RecordContext(
@@ -252,6 +269,9 @@ def _events() -> Sequence[Event]:
             period_start_ms=AT_MS - 9,
             period_end_ms=None,
         ),
+        ScheduleAdvanced(
+            schedule="hourly @ UTC", due_ms=AT_MS, missed=1, until_ms=AT_MS, next_due_ms=AT_MS + 3_600_000
+        ),
         TriggerSkipped(
             trigger_type="event",
             trigger_source="/crm",
@@ -307,6 +327,9 @@ def _events() -> Sequence[Event]:
             execution_id=RUN, approval_id=APPROVAL, call_id=CALL, approved=False, resolved_by="user:ann", note="no"
         ),
         ApprovalExpired(execution_id=RUN, approval_id=APPROVAL, call_id=CALL),
+        DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),
+        DelegationFinished(execution_id=RUN, call_id=CALL, outcome=OUTCOME),
+        DelegationReported(execution_id=RUN, delegator=DELEGATOR),
         ExecutionCompleted(**END, result="Done."),
         ExecutionFailed(**END, reason="model_failed", error="overloaded"),
         ExecutionCancelled(**END, reason="enough", cancelled_by="user:ann"),

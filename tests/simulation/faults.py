@@ -7,7 +7,7 @@ from collections.abc import Callable
 from streams.log import Draft, Record
 from streams.topics import CHECKPOINTS, COMMANDS, EVENTS, MODULE_EVENTS
 from tests.simulation.loop import OUTSIDE, Host
-from tests.simulation.people import SITE
+from tests.simulation.people import SITE, People
 from tests.simulation.world import Slot, World
 
 EVERY_S = 2.5  # the mean time between two faults
@@ -21,9 +21,10 @@ JUMPS_MS = (*[0] * 4, *[-30_000] * 5, *[-5_000] * 2, *[5_000] * 2, *[30_000] * 2
 class Faults:
     """Strikes a world by its scenario's weights."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, people: People) -> None:
         """Strike nothing yet."""
         self._world = world
+        self._people = people
         self._rng: random.Random = random.Random(f"{world.name}/faults")
         self._doomed: set[tuple[Host, str]] = set()
         world.on_landed = world.coordinator.on_commit = self._landed
@@ -118,7 +119,7 @@ class Faults:
     async def _deaf(self) -> None:
         if (host := self._pick().host) is not None:
             self._world.say(host, "is deaf")
-            self._world.coordinator.deaf[host] = self._world.loop.time() + self._rng.choice((4.0, 8.0, 20.0))
+            self._world.coordinator.deaf[host] = self._world.loop.time() + self._rng.choice((6.0, 12.0, 25.0))
 
     async def _cut(self) -> None:
         if (host := self._pick().host) is not None:
@@ -142,6 +143,9 @@ class Faults:
     async def _sleep(self) -> None:
         self._world.say(OUTSIDE, "all machines sleep for an hour")
         self._world.loop.leap(HOUR_S)
+
+    async def _crowd(self) -> None:
+        self._people.crowd()
 
     # --- records ----------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,12 @@ class People:
         self.tasks = [task for task in self.tasks if not task.done()]
         return not self.tasks
 
+    def crowd(self) -> None:
+        """Say something to every agent, several times, all at once: so that much is decided together."""
+        for agent_id in self.agents.values():
+            for _ in range(self.rng.randint(1, 4)):
+                self._do(self._tell(agent_id, ActivateAgent(), self.rng.choice(USERS)))
+
     def long_after(self) -> None:
         """Say again, much later, what was said before."""
         for event, draft in self.events:

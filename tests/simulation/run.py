@@ -75,7 +75,7 @@ def _run(world: World, part: Coroutine[Any, Any, str | None]) -> str | None:
 async def _live(world: World, people: People) -> str | None:
     """Let the world live; return what was still under way when it should have come to rest."""
     await world.found()
-    faults = Faults(world)
+    faults = Faults(world, people)
     for slot in world.slots:
         world.start(slot)
     people.begin()

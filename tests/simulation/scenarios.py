@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from tests.simulation.network import Weather
 
 BAD = Weather(refused=0.04, unanswered=0.04, late=0.04, doubled=0.03, slow=0.05, unavailable=0.01)
-SLOW = Weather(refused=0.02, unanswered=0.05, late=0.05, doubled=0.02, slow=0.6, unavailable=0.01)
+SILENT = Weather(refused=0.01, unanswered=0.3, late=0.02, doubled=0.02, slow=0.3, unavailable=0.01)
 LATE = Weather(refused=0.04, unanswered=0.03, late=0.12, doubled=0.02, slow=0.02, unavailable=0.01)
 FOUL = Weather(refused=0.10, unanswered=0.10, late=0.10, doubled=0.08, slow=0.15, unavailable=0.04)
 
@@ -26,6 +26,7 @@ class Scenario:
         poison: what can't be read, in any topic.
         compact: old images go, or all of them.
         gap: offsets without a record.
+        crowd: everybody speaks at once.
         flaky: the probability that deciding a command fails on one process and not on another.
         trouble: how badly models and tools behave, from 0 to 1.
         partitions: how many, each with some of the agents.
@@ -43,6 +44,7 @@ class Scenario:
     poison: float = 0
     compact: float = 0
     gap: float = 0
+    crowd: float = 0
     flaky: float = 0
     trouble: float = 0.2
     partitions: int = 2
@@ -51,7 +53,8 @@ class Scenario:
 
     def weights(self) -> dict[str, float]:
         """Return the faults that strike, with their weights."""
-        kinds = ("crash", "stop", "freeze", "deaf", "cut", "storm", "clock", "sleep", "poison", "compact", "gap")
+        machines = ("crash", "stop", "freeze", "deaf", "cut", "storm", "clock", "sleep")
+        kinds = (*machines, "poison", "compact", "gap", "crowd")
         return {kind: weight for kind in kinds if (weight := getattr(self, kind)) > 0}
 
 
@@ -62,7 +65,7 @@ SCENARIOS = {
     "storm": Scenario(crash=2, stop=1, freeze=1, deaf=1, storm=6, weather=FOUL),
     "clock": Scenario(crash=1, deaf=1, clock=5, sleep=1, trouble=0.6, weather=BAD),
     "images": Scenario(crash=4, stop=2, freeze=1, compact=2, gap=1, image_events=5, weather=LATE),
-    "flaky": Scenario(crash=2, freeze=3, deaf=6, compact=0.5, flaky=0.1, partitions=1, weather=SLOW),
+    "flaky": Scenario(crash=0.5, deaf=5, crowd=8, compact=0.5, flaky=0.06, partitions=1, weather=SILENT),
     "all": Scenario(
         crash=3,
         stop=1,

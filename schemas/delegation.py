@@ -1,0 +1,35 @@
+"""What passes between a run that delegates and the run that it delegates to: each is in its own agent's stream."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.ids import AgentId, CallId, ExecutionId
+from schemas.message import Message
+
+DELEGATE = "delegate"  # the name of the tool
+
+OutcomeStatus = Literal["completed", "failed", "cancelled", "timed_out", "refused"]
+
+
+class Delegator(Message):
+    """The tool call of another agent's run that a run answers."""
+
+    agent_id: AgentId
+    execution_id: ExecutionId
+    call_id: CallId
+
+
+class Outcome(Message):
+    """How a delegated run ended, and what it used together with the runs that it delegated to itself.
+
+    `execution_id` is None where it never began. Money is in micro-units.
+    """
+
+    agent_id: AgentId
+    execution_id: ExecutionId | None
+    status: OutcomeStatus
+    runs: int = Field(ge=0)
+    tokens_input: int = Field(ge=0)
+    tokens_output: int = Field(ge=0)
+    cost_micros: int = Field(ge=0)

@@ -1,0 +1,168 @@
+"""Agents as files: what is wrong is told with its line, and what is written is read again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.agent_diffs import changes_between
+from infra.agent_fields import MEANINGS, agent_fields, markdown_table
+from infra.agent_files import read_agent, write_agent
+from infra.cli.common import USAGE
+from schemas.agents import AgentConfig, Example, Goal
+from schemas.errors import ConfigurationError, InvalidAgentError
+from tests.infra.cli_runs import PROJECT, dramac
+from tests.processors.test_run_properties import bounded
+
+NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty_strings.json"
+WRONG = """\
+name: Sales
+type: specalist
+personality: You sell.
+goals:
+  - name: Win
+    metrik: won
+  - name: Keep
+    priority: 11
+    name: Twice
+allowedTools: crm_*
+managedAgents: [helper]
+"""
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+
+
+def file(folder: Path, text: str) -> Path:
+    path = folder / "agent.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_each_fault_has_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidAgentError) as caught:
+        read_agent(file(tmp_path, WRONG))
+    assert sorted((fault.line, fault.where) for fault in caught.value.faults) == [
+        (2, "agent_type"),
+        (6, "goals[0].metrik"),
+        (8, "goals[1].priority"),
+        (9, "goals[1].name"),
+        (10, "allowed_tools"),
+    ]
+
+
+def test_the_command_line_lists_the_faults_as_editors_know_them(tmp_path: Path) -> None:
+    path = file(tmp_path, WRONG)
+    ran = dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", "create", str(path))
+    assert (ran.code, ran.out) == (USAGE, "")
+    lines = ran.err.splitlines()
+    assert lines[0] == f"error: {path} has 5 faults"
+    assert lines[1].startswith(f"  {path}:2  agent_type: 'specalist' is not one of ")
+    assert len(lines) == 6
+
+
+def test_one_fault_is_one_line(tmp_path: Path) -> None:
+    path = file(tmp_path, "name: Boss\ntype: analyst\npersonality: x\nmanaged_agents: [a]\n")
+    ran = dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", "update", str(path))
+    assert ran.code == USAGE
+    assert ran.says_in_one_line(f"error: {path}: line 4: managed_agents: only an orchestrator has agents to manage")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a", "7", "name: [", "a: &a [*a]", "{[]: 1}", "? [a]\n: b", "name: !!python/object:os.system x", "\0"],
+)
+def test_whatever_is_no_agent_is_one_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        read_agent(file(tmp_path, text))
+
+
+@bounded
+@given(name=texts, prompt=texts, constraint=texts, shown=texts)
+def test_whatever_stands_in_texts_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, name: str, prompt: str, constraint: str, shown: str
+) -> None:
+    config = AgentConfig(
+        slug="a",
+        name=name.strip() or "x",
+        agent_type="assistant",
+        system_prompt=prompt + ".",
+        constraints=(constraint, "yes", "007", "1e3", "null", "2026-01-01", "{{a}}", "a: b", "# no"),
+        examples=(Example(input=shown, output=f"{shown}\n  {shown}\n\n"),),
+        goals=(Goal.model_validate({"name": "x", "deadline": "2026-03-01T12:00:00+01:00", "target": 0.1}),),
+    )
+    assert read_agent(file(tmp_path_factory.getbasetemp(), write_agent(config))) == config
+
+
+def test_naughty_strings_survive_a_file(tmp_path: Path) -> None:
+    if not NAUGHTY.exists():
+        pytest.skip(f"no naughty strings at {NAUGHTY}")
+    strings = [text for text in json.loads(NAUGHTY.read_text()) if isinstance(text, str)]
+    for at in range(0, len(strings), 40):
+        config = AgentConfig(
+            slug="a", name="a", agent_type="assistant", system_prompt="x", constraints=tuple(strings[at : at + 40])
+        )
+        assert read_agent(file(tmp_path, write_agent(config))) == config
+
+
+# --- what differs ---------------------------------------------------------------------------------------------------
+
+
+def told(old: Any, new: Any) -> list[tuple[str, str]]:
+    return [(change.kind, change.field) for change in changes_between(old, new)]
+
+
+def test_differences_are_told_by_field() -> None:
+    old = {"name": "A", "tools": ["a", "b"], "goals": [{"name": "x", "target": 1}, {"name": "y"}], "same": [1, {}]}
+    new = {"name": "B", "tools": ["b", "c"], "goals": [{"name": "x", "target": 2}, {"name": "z"}], "same": [1, {}]}
+    assert told(old, new) == [
+        ("changed", "name"),
+        ("removed", "tools[]"),
+        ("added", "tools[]"),
+        ("changed", "goals[x].target"),
+        ("removed", "goals[y]"),
+        ("added", "goals[z]"),
+    ]
+    assert told(old, old) == []
+    assert told({"a": ["x", "y"]}, {"a": ["y", "x"]}) == [("changed", "a")]
+    assert told({"a": [{"name": "x"}, {"name": "y"}]}, {"a": [{"name": "y"}, {"name": "x"}]}) == [("changed", "a")]
+    assert told({"a": [{"name": "x"}, {"name": "x"}]}, {"a": []}) == [("changed", "a")]
+    assert told({"a": {"b": 1}}, {"a": {"c": 1}}) == [("removed", "a.b"), ("added", "a.c")]
+
+
+values = st.recursive(
+    st.none() | st.integers(0, 3) | st.sampled_from(["a", "b"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "x"]), inner, max_size=2)
+        | st.lists(st.fixed_dictionaries({"name": st.sampled_from("abc"), "x": inner}), max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@bounded
+@given(values, values)
+def test_nothing_is_told_exactly_where_nothing_differs(old: Any, new: Any) -> None:
+    assert bool(changes_between(old, new)) == (old != new)
+
+
+# --- the reference --------------------------------------------------------------------------------------------------
+
+
+def test_every_field_has_a_meaning_and_every_meaning_a_field() -> None:
+    assert {field.name for field in agent_fields()} == set(MEANINGS)
+
+
+def test_the_documentation_has_the_fields_as_they_are() -> None:
+    page = (PROJECT / "docs" / "agents.md").read_text()
+    assert markdown_table() in page, "docs/agents.md is behind the models: put the table of `markdown_table()` into it"
+
+
+def test_the_fields_can_be_listed_without_servers(tmp_path: Path) -> None:
+    ran = dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", "fields", "--json")
+    assert ran.code == 0
+    assert {"name": "slug", "type": "text", "default": "required", "meaning": MEANINGS["slug"]} in ran.json
+    assert "monitoring_rules[].window" in dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", "fields").out
