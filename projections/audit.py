@@ -52,7 +52,7 @@ SELECT site_id::text, date, agent_id::text, provider, model, currency, price_ver
   llm_calls, tokens_input, tokens_output, tokens_cached, cost_micros
 FROM projections.ai_usage_models_daily
 """
-METERED = (b"ai.step.thought", b"ai.step.model_failed", b"ai.usage.metered")
+METERED = (b"ai.step.thought", b"ai.step.model_failed", b"ai.step.attempt_failed", b"ai.usage.metered")
 
 UsageKey = tuple[str, date, str, str, str, str, str]
 Sums = tuple[int, int, int, int, int]  # replies, tokens in, out, cached, micro-units of the currency

@@ -263,6 +263,13 @@ def _step_model_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
         _meter(batch, fact, data)
 
 
+def _step_attempt_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    if data["usage"] is not None:
+        _meter(batch, fact, data)
+    elif data["unsettled"]:
+        batch.usage_of(fact).unsettled_calls += 1
+
+
 def _usage_metered(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _meter(batch, fact, data)
 
@@ -402,6 +409,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.StepObserved, _step_observed),
         (ev.StepThought, _step_thought),
         (ev.StepModelFailed, _step_model_failed),
+        (ev.StepAttemptFailed, _step_attempt_failed),
         (ev.UsageMetered, _usage_metered),
         (ev.ToolRequested, _tool_requested),
         (ev.ToolStarted, _tool_started),

@@ -10,6 +10,7 @@ from projections.stream_heads import load_heads
 from schemas.errors import LogReplacedError, LogTruncatedError
 from streams.chain import Heads
 from streams.log import Bounds, Log
+from streams.settling import settled_bounds
 from streams.topics import EVENTS, log_id
 
 AT_ONCE = 8  # record 0 is read by a reader of its own: not 32 connections at a time
@@ -46,6 +47,7 @@ async def open_tracks(log: Log, pool: Pool, partitions: Iterable[int]) -> dict[i
         partition: Track(partition, c.next_offset, c.log_id, Heads(heads[partition]), found[partition][0].end)
         for partition, c in checkpoints.items()
     }
+    await _settle(log, tracks, found)
     _compare(tracks, found)
     return tracks
 
@@ -53,6 +55,7 @@ async def open_tracks(log: Log, pool: Pool, partitions: Iterable[int]) -> dict[i
 async def check_tracks(log: Log, tracks: Mapping[int, Track]) -> None:
     """Look again whether the log is the same, and note its ends. Raises as `open_tracks` does."""
     found = await _look(log, tracks)
+    await _settle(log, tracks, found)
     _compare(tracks, found)
     for partition, (bounds, _) in found.items():
         tracks[partition].end = bounds.end
@@ -67,6 +70,15 @@ async def _look(log: Log, partitions: Iterable[int]) -> dict[int, tuple[Bounds, 
             return partition, (await log.bounds(EVENTS, partition), name)
 
     return dict(await asyncio.gather(*map(look, partitions)))
+
+
+async def _settle(log: Log, tracks: Mapping[int, Track], found: dict[int, tuple[Bounds, str | None]]) -> None:
+    """Ask again where a partition seems to have lost its tail: its broker may only just have come back."""
+    for partition, track in tracks.items():
+        bounds, name = found[partition]
+        if bounds.end < track.next_offset:
+            found[partition] = await settled_bounds(log, EVENTS, partition, track.next_offset), name
+            tracks[partition].end = found[partition][0].end
 
 
 def _compare(tracks: Mapping[int, Track], found: Mapping[int, tuple[Bounds, str | None]]) -> None:

@@ -184,6 +184,24 @@ class RecordModelFailure(Command):
     usage: Usage | None = None
 
 
+class RecordAttempt(Command):
+    """A question to a model that gave no thought and was followed by another try.
+
+    `usage` is what its provider told; `unsettled`: tokens may have been spent of which nobody told us.
+    """
+
+    wire = "ai.step.record_attempt"
+    execution_id: ExecutionId
+    step: int = Field(ge=1)
+    reply_id: str = Field(min_length=1, max_length=200)
+    provider: str
+    model: str
+    reason: str = Field(max_length=100)
+    message: str = Field(default="", max_length=ERROR_CHARS)
+    usage: Usage | None = None
+    unsettled: bool = False
+
+
 class StartTool(Command):
     """Ask for the right to run, once, a call that can't be repeated. `runner` names one process."""
 
@@ -263,6 +281,7 @@ RunCommand = (
     | RecordContext
     | RecordThought
     | RecordModelFailure
+    | RecordAttempt
     | StartTool
     | RecordToolResult
     | DoubtTool
@@ -290,6 +309,7 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         RecordContext,
         RecordThought,
         RecordModelFailure,
+        RecordAttempt,
         StartTool,
         RecordToolResult,
         DoubtTool,

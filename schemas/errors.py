@@ -15,6 +15,7 @@
     ├── LogTruncatedError        the log begins after what was already read               crash
     ├── CheckpointMovedError     another projector owns the partition                     seek again
     ├── ModelError               a model did not answer usefully                          becomes an event
+    │   └── InvalidReplyError    a model answered what can't be used                      the model is told
     ├── OfflineError             a replay reached for the network                         crash: a bug of ours
     └── StackError               the embedded Kafka or Postgres can't start               crash: tell the person
 
@@ -23,6 +24,8 @@ Three fates: retry, dead-letter, crash. A message quotes identifiers with `!r` a
 
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from schemas.chat import Usage
 
 
 class DramacError(Exception):
@@ -110,12 +113,48 @@ class CheckpointMovedError(DramacError):
 
 
 class ModelError(DramacError):
-    """A model did not give a useful answer."""
+    """A model did not give a useful answer.
 
-    def __init__(self, message: str, *, reason: str, retryable: bool) -> None:
+    `reason` is the word for programs (`processors.models.failures` has the list); `retry_after_s` is how long its
+    provider asks to wait. `spent` is the usage that the provider told; `unsettled` says that tokens may have been
+    spent of which nobody told us. `asked` is the provider and the model, where several may have been asked.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        retryable: bool,
+        retry_after_s: float | None = None,
+        spent: Usage | None = None,
+        unsettled: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.spent = spent
+        self.unsettled = unsettled
+        self.asked: tuple[str, str] | None = None
+
+
+class InvalidReplyError(ModelError):
+    """A model answered what can't be used, and was paid: `problem` tells it why, `said` is what it said.
+
+    `said` goes back to the model alone, never into the log.
+    """
+
+    def __init__(self, problem: str, *, said: str = "", spent: Usage | None = None) -> None:
+        super().__init__(
+            f"the model's answer can't be used: {problem}",
+            reason="invalid_reply",
+            retryable=True,
+            spent=spent,
+            unsettled=spent is None,
+        )
+        self.problem = problem
+        self.said = said
 
 
 class OfflineError(DramacError):

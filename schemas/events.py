@@ -319,6 +319,26 @@ class StepModelFailed(RunEvent):
     price_version: str | None
 
 
+class StepAttemptFailed(RunEvent):
+    """A question to a model gave no thought, and another try followed; what it cost, where that is known.
+
+    `unsettled`: tokens may have been spent of which nobody told us.
+    """
+
+    wire = "ai.step.attempt_failed"
+    step: int
+    reply_id: str
+    provider: str
+    model: str
+    reason: str
+    message: str
+    usage: Usage | None
+    unsettled: bool
+    cost_micros: int
+    currency: str
+    price_version: str | None
+
+
 class UsageMetered(RunEvent):
     """A reply that was paid for but came second or too late."""
 
@@ -499,6 +519,7 @@ EVENTS: dict[str, type[Event]] = {
         StepObserved,
         StepThought,
         StepModelFailed,
+        StepAttemptFailed,
         UsageMetered,
         ToolRequested,
         ToolStarted,

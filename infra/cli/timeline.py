@@ -54,7 +54,7 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             planned = "".join(f" → {call.tool}" for call in event.calls)
             used = f"{event.usage.input_tokens}+{event.usage.output_tokens} tokens, {event.latency_ms} ms"
             return f"step {event.step}: “{_cut(event.text, 90)}”{planned} ({used})"
-        case e.StepModelFailed():
+        case e.StepModelFailed() | e.StepAttemptFailed():
             return f"step {event.step}: {event.reason}, {event.message}"
         case e.UsageMetered():
             return f"step {event.step}: {event.reason}, {event.usage.input_tokens}+{event.usage.output_tokens} tokens"

@@ -12,11 +12,12 @@ from processors.executions.endings import cancelled, timed_out
 from processors.executions.facts import furnish
 from processors.executions.prompt import assistant_message, outcome_text, tool_message
 from processors.executions.state import WAITS_FOR_A_PERSON, Call, Run
-from processors.executions.thinking import on_context, on_model_failure, on_thought
+from processors.executions.thinking import on_attempt, on_context, on_model_failure, on_thought
 from schemas.commands import (
     CancelExecution,
     DoubtTool,
     ExpireApproval,
+    RecordAttempt,
     RecordContext,
     RecordModelFailure,
     RecordThought,
@@ -41,6 +42,7 @@ from schemas.events import (
     ExecutionFailed,
     ExecutionStarted,
     ExecutionTimedOut,
+    StepAttemptFailed,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -73,6 +75,8 @@ def decide(  # noqa: C901 - one case a command
             return _doubt_tool(run, command)
         case RecordModelFailure():
             return on_model_failure(run, command, at_ms)
+        case RecordAttempt():
+            return on_attempt(run, command)
         case CancelExecution(reason=reason):
             if run.ended:
                 return [rejected(command, "ended", f"the run is {run.status} already", run.id)]
@@ -156,7 +160,7 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             run.memories, run.entity = event.memories, event.entity
             run.catalogue_sha256 = event.catalogue_sha256
             furnish(agent, run)
-        case StepModelFailed():
+        case StepModelFailed() | StepAttemptFailed():
             _spend(run, event)
         case ExecutionCompleted():
             run.end("completed", event.result)
@@ -225,8 +229,8 @@ def _stand_still(run: Run, at_ms: int) -> None:
         run.paused_at_ms = None
 
 
-def _spend(run: Run, event: StepThought | StepModelFailed) -> None:
-    run.llm_calls += 1
+def _spend(run: Run, event: StepThought | StepModelFailed | StepAttemptFailed) -> None:
+    run.llm_calls += not isinstance(event, StepAttemptFailed) or event.usage is not None  # a refusal was no call
     run.cost_micros += event.cost_micros
     if event.usage is not None:
         run.tokens_input += event.usage.input_tokens

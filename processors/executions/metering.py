@@ -5,7 +5,7 @@ from typing import Literal
 from processors.models.pricing import cost_micros
 from schemas.catalogue import Catalogue
 from schemas.chat import Usage
-from schemas.commands import RecordModelFailure, RecordThought
+from schemas.commands import RecordAttempt, RecordModelFailure, RecordThought
 from schemas.events import UsageMetered
 
 NO_CURRENCY = "USD"  # an unpriced model costs nothing, in this currency
@@ -20,7 +20,9 @@ def price_of(catalogue: Catalogue, provider: str, model: str, usage: Usage | Non
 
 
 def metered(
-    catalogue: Catalogue, command: RecordThought | RecordModelFailure, reason: Literal["second", "late", "internal"]
+    catalogue: Catalogue,
+    command: RecordThought | RecordModelFailure | RecordAttempt,
+    reason: Literal["second", "late", "internal"],
 ) -> UsageMetered:
     """Return the event that charges a reply which changes nothing else."""
     usage = command.usage or Usage()

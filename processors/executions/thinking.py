@@ -13,7 +13,7 @@ from processors.executions.prompt import assistant_message, first_messages, outc
 from processors.executions.risk import APPROVAL_MS, assess, describe
 from processors.executions.state import Run
 from schemas.catalogue import ToolDefinition
-from schemas.commands import RecordContext, RecordModelFailure, RecordThought
+from schemas.commands import RecordAttempt, RecordContext, RecordModelFailure, RecordThought
 from schemas.delegation import DELEGATE
 from schemas.events import (
     ApprovalRequested,
@@ -21,6 +21,7 @@ from schemas.events import (
     ContextAssembled,
     Event,
     PlannedCall,
+    StepAttemptFailed,
     StepModelFailed,
     StepThought,
 )
@@ -159,3 +160,26 @@ def on_model_failure(run: Run, command: RecordModelFailure, at_ms: int) -> list[
     )
     said = f"the model {command.model!r} did not answer: {command.reason}"
     return [failure, *failed(run, "model_failed", said, at_ms, failure)]
+
+
+def on_attempt(run: Run, command: RecordAttempt) -> list[Event]:
+    """A try gave no thought, and another follows: what it cost is the run's all the same."""
+    if run.ended:
+        return [] if command.usage is None else [metered(run.catalogue, command, "late")]
+    cost, currency, price_version = price_of(run.catalogue, command.provider, command.model, command.usage)
+    return [
+        StepAttemptFailed(
+            execution_id=run.id,
+            step=command.step,
+            reply_id=command.reply_id,
+            provider=command.provider,
+            model=command.model,
+            reason=command.reason,
+            message=command.message,
+            usage=command.usage,
+            unsettled=command.unsettled,
+            cost_micros=cost,
+            currency=currency,
+            price_version=price_version,
+        )
+    ]

@@ -13,7 +13,7 @@ from processors.runtime.reading import fold, read_command
 from processors.runtime.stored import cause_of
 from processors.runtime.stream import Stream
 from schemas import events as ev
-from schemas.commands import RecordModelFailure, RecordThought, StartExecution
+from schemas.commands import RecordAttempt, RecordModelFailure, RecordThought, StartExecution
 from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.errors import DecodeError
 from schemas.ids import CallId, ExecutionId
@@ -108,7 +108,7 @@ class LogAudit:
                 self._due.append(((key, envelope.causation_offset), f"{self._at(envelope)}: {schedule!r}"))
             case ev.ExecutionCompleted() | ev.ExecutionFailed() | ev.ExecutionCancelled() | ev.ExecutionTimedOut():
                 self._runs.setdefault(event.execution_id, [0, 0])[1] += 1
-            case ev.StepThought() | ev.StepModelFailed() | ev.UsageMetered():
+            case ev.StepThought() | ev.StepModelFailed() | ev.StepAttemptFailed() | ev.UsageMetered():
                 self._meter(key, envelope, event)
             case ev.ToolRequested() | ev.ToolStarted() | ev.ToolCompleted() | ev.ToolFailed() | ev.ToolInDoubt():
                 self._call(envelope, event)
@@ -120,10 +120,14 @@ class LogAudit:
         self._triggers.setdefault((key, source, id_), envelope.causation_offset)
 
     def _meter(
-        self, key: bytes, envelope: EventEnvelope, event: ev.StepThought | ev.StepModelFailed | ev.UsageMetered
+        self,
+        key: bytes,
+        envelope: EventEnvelope,
+        event: ev.StepThought | ev.StepModelFailed | ev.StepAttemptFailed | ev.UsageMetered,
     ) -> None:
         if event.usage is None:
-            self.paid.count({"unsettled": 1})
+            refused = isinstance(event, ev.StepAttemptFailed) and not event.unsettled
+            self.paid.count({"unsettled": int(not refused)})
             return
         self._metered[key, event.reply_id] += 1
         self.paid.count({"replies": 1})
@@ -181,7 +185,7 @@ class LogAudit:
             self._dead(record, letters)
             return
         known = self._known.get(record.key or b"")
-        if isinstance(envelope.command, StartExecution | RecordThought | RecordModelFailure):
+        if isinstance(envelope.command, StartExecution | RecordThought | RecordModelFailure | RecordAttempt):
             if known is None or known.since >= record.offset or known.site_id != envelope.site_id:
                 self._dead(record, letters)
             elif isinstance(envelope.command, StartExecution):
@@ -212,7 +216,7 @@ class LogAudit:
         else:
             self.lost.violated(f"{where} led to nothing")
 
-    def _reply(self, record: Record, command: RecordThought | RecordModelFailure) -> None:
+    def _reply(self, record: Record, command: RecordThought | RecordModelFailure | RecordAttempt) -> None:
         if command.usage is None or record.offset > self._last_cause:
             return
         if not self._metered[record.key or b"", command.reply_id]:

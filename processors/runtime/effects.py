@@ -16,7 +16,7 @@ from processors.executions import delegation
 from processors.executions.context import ContextPort
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
-from processors.models.call import call_model
+from processors.models.call import Attempt, call_model, fallbacks_of, without_usage
 from processors.models.port import ModelPort, ModelReply, ModelRequest
 from processors.runtime.awaiting import (
     AskToStart,
@@ -37,6 +37,7 @@ from schemas.commands import (
     CancelDelegation,
     DoubtTool,
     ExpireApproval,
+    RecordAttempt,
     RecordContext,
     RecordModelFailure,
     RecordThought,
@@ -239,11 +240,15 @@ class Effects:
         )
 
     async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: _Work) -> None:
+        async def tell(attempt: Attempt) -> None:
+            await asyncio.shield(self._told_alone(run, _attempt(request, attempt)))
+
         await self._until_held()
+        others = fallbacks_of(agent.configs[run.agent_version])
         try:
-            reply = await call_model(self._process.models, request)
+            reply = await call_model(self._process.models, request, fallbacks=others, tell=tell)
         except ModelError as error:
-            await self._tell_result(run, _model_failure(request, error.reason, str(error), None), work)
+            await self._tell_result(run, _given_up(request, error), work)
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
@@ -255,6 +260,8 @@ class Effects:
             await self._tell_result(run, thought, work, encoded)
         else:
             await self._tell_result(run, _model_failure(request, *fault, reply), work)
+        if not reply.settled:
+            await tell(without_usage(reply))
 
     def _tool_request(self, run: Run, call_id: CallId) -> ToolRequest:
         call = run.calls[call_id]
@@ -370,6 +377,12 @@ class Effects:
         finally:
             self._process.telling.discard(task)
 
+    def _told_alone(self, run: Run, command: RunCommand) -> asyncio.Task[None]:
+        """Return a task of its own that tells what was paid for, while its caller may yet be cancelled."""
+        work = _Work()
+        work.task = self._task(self._tell_result(run, command, work))
+        return work.task
+
     async def _tell(self, run: Run, command: RunCommand, encoded: bytes | None = None) -> None:
         """Send a command until it is acknowledged; so it may stand in the log twice."""
         id_ = CommandId(random_id())
@@ -406,6 +419,20 @@ def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
     )
 
 
+def _attempt(request: ModelRequest, attempt: Attempt) -> RecordAttempt:
+    return RecordAttempt(
+        execution_id=request.execution_id,
+        step=request.step,
+        reply_id=attempt.reply_id,
+        provider=attempt.provider,
+        model=attempt.model,
+        reason=attempt.reason[:100],
+        message=attempt.message[:ERROR_CHARS],
+        usage=attempt.usage,
+        unsettled=attempt.unsettled,
+    )
+
+
 def _encoded(thought: RecordThought) -> tuple[bytes, tuple[str, str] | None]:
     """Return a thought's bytes, and why the log can't take it, in a word and a sentence: it is metered all the same."""
     encoded = b""
@@ -421,6 +448,12 @@ def _encoded(thought: RecordThought) -> tuple[bytes, tuple[str, str] | None]:
     except ValueError as error:
         return encoded, ("invalid_reply", f"the reply can't be stored: {type(error).__name__}")
     return encoded, None
+
+
+def _given_up(request: ModelRequest, error: ModelError) -> RecordModelFailure:
+    failure = _model_failure(request, error.reason, str(error), None)
+    provider, model = error.asked or (request.provider, request.model)
+    return failure.model_copy(update={"provider": provider, "model": model, "usage": error.spent})
 
 
 def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:

@@ -23,6 +23,7 @@ from streams.chain import CHAIN, NO_HEAD, Head, judge, stamp
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Record
 from streams.records import decode_event
+from streams.settling import settled_bounds
 from streams.topics import COMMANDS, EVENTS
 
 logger = logging.getLogger(__name__)
@@ -170,8 +171,9 @@ class Partition:
         check_same_log(self._log_ids, ids, self.number)
         self._log_ids = ids
         image = await self._checkpoints.newest()
-        events = await self._log.bounds(EVENTS, self.number)
-        commands = await self._log.bounds(COMMANDS, self.number)
+        end = image.end if image is not None else None
+        events = await settled_bounds(self._log, EVENTS, self.number, end.events_offset if end else 0)
+        commands = await settled_bounds(self._log, COMMANDS, self.number, end.commands_offset if end else 0)
         if image is not None:
             check_image(image.end, ids, events, commands, self.number)
         self.streams = image.streams if image is not None else {}
@@ -351,7 +353,7 @@ class Partition:
     # --- what others wrote ------------------------------------------------------------------------------------------
 
     async def _look_for_rivals(self) -> None:
-        end = (await self._log.bounds(EVENTS, self.number)).end
+        end = (await settled_bounds(self._log, EVENTS, self.number, self._events_end)).end
         if end < self._events_end:
             raise RivalError(f"the log of partition {self.number} ends before what was read")
         if end > self._events_end:

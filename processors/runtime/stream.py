@@ -22,6 +22,7 @@ from schemas.commands import (
     CreateAgent,
     DeactivateAgent,
     DeleteAgent,
+    RecordAttempt,
     RecordGoalProgress,
     RecordModelFailure,
     RecordThought,
@@ -34,6 +35,7 @@ from schemas.events import (
     Event,
     ExecutionStarted,
     RunEvent,
+    StepAttemptFailed,
     StepModelFailed,
     StepThought,
     TriggerSkipped,
@@ -43,8 +45,8 @@ from schemas.ids import AgentId, ExecutionId, SiteId
 from streams.chain import NO_HEAD, Head
 
 # As tuples: a union is made anew each time that it is asked for.
-_REPLIES = (RecordThought, RecordModelFailure)
-_PAID = (StepThought, StepModelFailed, UsageMetered)
+_REPLIES = (RecordThought, RecordModelFailure, RecordAttempt)
+_PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
 
 REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
 
@@ -141,7 +143,7 @@ def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at
     return []
 
 
-def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure, at_ms: int) -> bool:
+def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure | RecordAttempt, at_ms: int) -> bool:
     return agent.replies.remembers(fingerprint(reply.reply_id), at_ms)
 
 

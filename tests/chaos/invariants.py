@@ -7,11 +7,12 @@ from projections.db import Pool
 from projections.projector import Projector
 from projections.rebuild import rebuild
 from projections.stream_heads import anchors
-from schemas.commands import RecordModelFailure, RecordThought, RecordToolResult
+from schemas.commands import RecordAttempt, RecordModelFailure, RecordThought, RecordToolResult
 from schemas.envelope import EventEnvelope
 from schemas.events import (
     ExecutionCompleted,
     ExecutionStarted,
+    StepAttemptFailed,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -130,18 +131,19 @@ def metering(tape: Tape) -> Iterator[str]:
     """Every reply that reached the log is metered once."""
     replies = {
         envelope.command.reply_id
-        for envelope in tape.told(RecordThought, RecordModelFailure)
-        if isinstance(envelope.command, RecordThought | RecordModelFailure) and envelope.command.usage is not None
+        for envelope in tape.told(RecordThought, RecordModelFailure, RecordAttempt)
+        if isinstance(envelope.command, RecordThought | RecordModelFailure | RecordAttempt)
+        and envelope.command.usage is not None
     }
     metered = [event.reply_id for event in _paid(tape.events)]
     yield from twice("a reply was metered", metered)
     yield from (f"a reply was never metered: {reply}" for reply in replies - set(metered))
 
 
-def _paid(events: list[EventEnvelope]) -> Iterator[StepThought | StepModelFailed | UsageMetered]:
+def _paid(events: list[EventEnvelope]) -> Iterator[StepThought | StepModelFailed | StepAttemptFailed | UsageMetered]:
     for envelope in events:
         if (
-            isinstance(envelope.event, StepThought | StepModelFailed | UsageMetered)
+            isinstance(envelope.event, StepThought | StepModelFailed | StepAttemptFailed | UsageMetered)
             and envelope.event.usage is not None
         ):
             yield envelope.event
@@ -152,7 +154,10 @@ async def usage(pool: Pool, events: list[EventEnvelope]) -> list[str]:
     said: dict[str, Counter[str]] = defaultdict(Counter)
     for envelope in events:
         event = envelope.event
-        if isinstance(event, StepThought | StepModelFailed | UsageMetered) and event.usage is not None:
+        if (
+            isinstance(event, StepThought | StepModelFailed | StepAttemptFailed | UsageMetered)
+            and event.usage is not None
+        ):
             said[envelope.agent_id].update(calls=1, input=event.usage.input_tokens, output=event.usage.output_tokens)
     rows = {
         row["agent_id"]: Counter(calls=row["calls"], input=row["input"], output=row["output"])

@@ -16,6 +16,7 @@ from schemas.commands import (
     DoubtTool,
     ExpireApproval,
     RecalledMemory,
+    RecordAttempt,
     RecordContext,
     RecordGoalProgress,
     RecordModelFailure,
@@ -163,6 +164,23 @@ def model_failure(
         reason="overloaded",
         message="529",
         usage=usage,
+    )
+
+
+def attempt(
+    *, step: int | None = None, reply: str | None = None, usage: Usage | None = None, unsettled: bool = False
+) -> Callable[[Spec], RecordAttempt]:
+    """A try of the open question that gave no thought."""
+    return lambda spec: RecordAttempt(
+        execution_id=spec.run_id,
+        step=step or max(1, spec.step),
+        reply_id=reply or f"reply-{spec.offset}",
+        provider="openai",
+        model="gpt-4o",
+        reason="cut_stream",
+        message="it broke off",
+        usage=usage,
+        unsettled=unsettled,
     )
 
 

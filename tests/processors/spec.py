@@ -18,6 +18,7 @@ from schemas.events import (
     Event,
     ExecutionFailed,
     ExecutionStarted,
+    StepAttemptFailed,
     StepObserved,
     StepThought,
     ToolDenied,
@@ -151,6 +152,8 @@ class Spec:
                 return f"{name} {event.step} ({event.reason})"
             case ToolDenied():
                 return f"{name} {self.named(event.call_id)} ({event.reason})"
+            case StepAttemptFailed():
+                return f"{name} {event.step} ({event.reason})"
             case StepObserved() | StepThought():
                 return f"{name} {event.step}"
         call_id: CallId | None = getattr(event, "call_id", None)

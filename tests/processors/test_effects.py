@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from processors.models.port import ModelRequest
-from schemas.chat import ToolCall
+from schemas.chat import ToolCall, Usage
 from schemas.errors import ModelError, UnavailableError
-from schemas.events import StepModelFailed, ToolFailed, ToolInDoubt
+from schemas.events import ExecutionCompleted, StepAttemptFailed, StepModelFailed, ToolFailed, ToolInDoubt
 from streams.log import Draft
 from streams.memory_log import MemoryLog, Outcome
 from streams.topics import COMMANDS, EVENTS
@@ -188,6 +188,38 @@ async def test_a_model_that_gives_up_fails_the_run() -> None:
         await tell(log, create(), activate(), start())
         await until(lambda: ended(log))
     assert history(log).the(StepModelFailed).reason == "unknown_model"
+
+
+async def test_a_try_that_failed_stands_in_the_log_before_the_thought_with_what_it_cost() -> None:
+    spent = Usage(input_tokens=7, output_tokens=3)
+    failures = [ModelError("it broke off", reason="cut_stream", retryable=True, spent=spent, unsettled=True)]
+
+    def answers(request: ModelRequest) -> Turn:
+        if failures:
+            raise failures.pop()
+        return "Done."
+
+    log = await new_log()
+    async with Owner(process(log, StubModel(answers)), log):
+        await tell(log, create(), activate(), start())
+        await until(lambda: ended(log))
+    assert lines(log)[-3:] == ["step.attempt_failed 1 (cut_stream)", "step.thought 1", "execution.completed"]
+    told = history(log).the(StepAttemptFailed)
+    assert (told.usage, told.unsettled) == (spent, True)
+    assert history(log).the(ExecutionCompleted).totals.tokens_input == 17
+
+
+async def test_the_last_failure_is_paid_for_what_it_spent() -> None:
+    spent = Usage(input_tokens=7, output_tokens=3)
+
+    def fails(request: ModelRequest) -> Turn:
+        raise ModelError("no", reason="content_filter", retryable=False, spent=spent)
+
+    log = await new_log()
+    async with Owner(process(log, StubModel(fails)), log):
+        await tell(log, create(), activate(), start())
+        await until(lambda: ended(log))
+    assert history(log).the(StepModelFailed).usage == spent
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from schemas.events import (
     ContextAssembled,
     ExecutionCompleted,
     ExecutionFailed,
+    StepAttemptFailed,
     StepObserved,
     StepThought,
     ToolCompleted,
@@ -18,8 +19,10 @@ from schemas.events import (
 from tests.processors.asks import (
     STARTED,
     THINKING,
+    USAGE,
     activate,
     approve,
+    attempt,
     call,
     context,
     create,
@@ -132,6 +135,27 @@ def test_a_model_that_gives_up_too_late_is_only_metered() -> None:
     late.when(model_failure(usage=Usage(input_tokens=50))).then("usage.metered 1 (late)")
     late.when(model_failure()).then_nothing()
     ACTING.when(model_failure()).then_nothing()
+
+
+def test_a_try_that_failed_is_told_and_paid_and_the_question_stays_open() -> None:
+    tried = THINKING.when(attempt(usage=Usage(input_tokens=50))).then("step.attempt_failed 1 (cut_stream)")
+    assert tried.the(StepAttemptFailed).cost_micros == 100
+    done = tried.when(thought(text="Done.", usage=Usage(input_tokens=10)))
+    done.then("step.thought 1", "execution.completed")
+    assert done.the(ExecutionCompleted).totals.cost_micros == 120
+    assert done.the(ExecutionCompleted).totals.llm_calls == 2
+
+
+def test_a_try_that_was_refused_is_told_and_is_no_call() -> None:
+    done = THINKING.given(attempt()).when(thought(text="Done."))
+    assert done.the(ExecutionCompleted).totals.llm_calls == 1
+
+
+def test_a_try_is_told_once_and_after_the_end_only_metered() -> None:
+    THINKING.given(attempt(reply="a", usage=USAGE)).when(attempt(reply="a", usage=USAGE)).then_nothing()
+    late = THINKING.given(thought(text="Done."))
+    late.when(attempt(usage=USAGE)).then("usage.metered 1 (late)")
+    late.when(attempt(unsettled=True)).then_nothing()
 
 
 def test_an_answer_that_the_provider_filtered_fails_the_run() -> None:

@@ -256,6 +256,27 @@ class Run:
         )
         return self
 
+    def attempt_failed(self, usage: Usage | None, *, unsettled: bool) -> "Run":
+        if usage is not None:
+            self.count(usage, 55)
+        self.stream.say(
+            ev.StepAttemptFailed(
+                execution_id=self.id,
+                step=self.step,
+                reply_id=f"{self.id}/{self.step}/tried",
+                provider="openai",
+                model="gpt-4o",
+                reason="cut_stream",
+                message="",
+                usage=usage,
+                unsettled=unsettled,
+                cost_micros=0 if usage is None else 55,
+                currency="USD",
+                price_version=None,
+            )
+        )
+        return self
+
     def metered(self, usage: Usage) -> "Run":
         self.count(usage, 99)
         self.stream.say(

@@ -208,6 +208,8 @@ async def test_usage_equals_the_sum_over_the_log(pool: Pool, journal: Journal) -
     runs = []
     for number in range(4):
         run = stream.started(f"t{number}").assembled().model_failed(None).model_failed(Usage(input_tokens=7))
+        run.attempt_failed(Usage(input_tokens=3), unsettled=True).attempt_failed(None, unsettled=True)
+        run.attempt_failed(None, unsettled=False)
         run.thought("", "crm_get", "mail_send").requested().approval_requested(position=1).tool_completed(1)
         run.approval_resolved(approved=False, position=1).denied(position=1).observed("2")
         run.thought("Done").completed()
@@ -216,13 +218,17 @@ async def test_usage_equals_the_sum_over_the_log(pool: Pool, journal: Journal) -
     await project(pool, journal, stream)
     said = stream.said
     replies = [
-        e for e in said if isinstance(e, ev.StepThought | ev.UsageMetered | ev.StepModelFailed) and e.usage is not None
+        e
+        for e in said
+        if isinstance(e, ev.StepThought | ev.UsageMetered | ev.StepModelFailed | ev.StepAttemptFailed)
+        and e.usage is not None
     ]
     usages = [e.usage for e in replies if e.usage is not None]
     expected = (
         sum(isinstance(e, ev.ExecutionStarted) for e in said),
         len(replies),
-        sum(isinstance(e, ev.StepModelFailed) and e.usage is None for e in said),
+        sum(isinstance(e, ev.StepModelFailed) and e.usage is None for e in said)
+        + sum(isinstance(e, ev.StepAttemptFailed) and e.usage is None and e.unsettled for e in said),
         sum(isinstance(e, ev.ToolRequested) for e in said),
         sum(isinstance(e, ev.ApprovalRequested) for e in said),
         sum(u.input_tokens for u in usages),

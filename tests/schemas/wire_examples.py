@@ -20,6 +20,7 @@ from schemas.commands import (
     DoubtTool,
     ExpireApproval,
     RecalledMemory,
+    RecordAttempt,
     RecordContext,
     RecordGoalProgress,
     RecordModelFailure,
@@ -62,6 +63,7 @@ from schemas.events import (
     RunLimits,
     RunTotals,
     ScheduleAdvanced,
+    StepAttemptFailed,
     StepModelFailed,
     StepObserved,
     StepThought,
@@ -204,6 +206,7 @@ def command_examples() -> dict[str, Example]:
             latency_ms=900,
         ),
         RecordModelFailure(execution_id=RUN, **MODEL, reason="overloaded", message="529", usage=USAGE),
+        RecordAttempt(execution_id=RUN, **MODEL, reason="cut_stream", message="broke off", usage=USAGE, unsettled=True),
         StartTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
         RecordToolResult(execution_id=RUN, call_id=CALL, output=[1, "a"], full_bytes=9, full_sha256=SHA, duration_ms=5),
         DoubtTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
@@ -303,6 +306,9 @@ def _events() -> Sequence[Event]:
             latency_ms=900,
         ),
         StepModelFailed(execution_id=RUN, **MODEL, reason="overloaded", message="529", usage=None, **COST),
+        StepAttemptFailed(
+            execution_id=RUN, **MODEL, reason="cut_stream", message="broke off", usage=USAGE, unsettled=True, **COST
+        ),
         UsageMetered(execution_id=RUN, **MODEL, reason="late", usage=USAGE, **COST),
         ToolRequested(**call, step=1, tool_version="1", call_sha256=SHA, idempotency_key=CALL),
         ToolStarted(**call, runner="runner-1"),

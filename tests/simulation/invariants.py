@@ -20,6 +20,7 @@ TRIGGER_AHEAD_MS = 24 * HOUR_MS
 GATED = frozenset(tool.name for tool in TOOLS if tool.is_dangerous)
 AFTER_THE_END = frozenset({"tool.completed", "tool.failed", "usage.metered", "command.rejected"})
 REPLIES = {"step.record_thought", "step.record_model_failure"}
+PAID = REPLIES | {"step.record_attempt"}  # after an attempt, the model may be asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def _paid_once(world: World, facts: Facts) -> Iterator[str]:
         if event.data["cost_micros"] != usage["input_tokens"] * 2 + usage["output_tokens"] * 10:
             yield f"the reply {event.data['reply_id']} costs {event.data['cost_micros']}"
     spent = defaultdict[str, int](int)
-    for event in facts.all("step.thought", "step.model_failed"):
+    for event in facts.all("step.thought", "step.model_failed", "step.attempt_failed"):
         spent[event.run] += event.data["cost_micros"]
     for event in facts.all(*ENDS):
         if event.data["totals"]["cost_micros"] != spent[event.run]:
@@ -211,7 +212,7 @@ def _paid_once(world: World, facts: Facts) -> Iterator[str]:
 def _paid_at_all(world: World, facts: Facts) -> Iterator[str]:
     paid = {event.data["reply_id"] for event in _spent(facts)}
     for asked in facts.asked:
-        if asked.type in REPLIES and asked.data["usage"] is not None and asked.data["reply_id"] not in paid:
+        if asked.type in PAID and asked.data["usage"] is not None and asked.data["reply_id"] not in paid:
             yield f"the reply {asked.data['reply_id']} at {asked.partition}/{asked.offset} is not metered"
 
 
@@ -229,7 +230,7 @@ def _told(world: World, facts: Facts) -> Iterator[str]:
 
 
 def _spent(facts: Facts) -> Iterator[Said]:
-    for event in facts.all("step.thought", "step.model_failed", "usage.metered"):
+    for event in facts.all("step.thought", "step.model_failed", "step.attempt_failed", "usage.metered"):
         if event.data["usage"] is not None:
             yield event
 
