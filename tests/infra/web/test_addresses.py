@@ -273,7 +273,6 @@ async def test_a_connection_has_no_second_way_in() -> None:
             "http://localhost/",
             "http://printer/",
             "http://127.1/",
-            "http:///x",
         ),
     ],
 )
