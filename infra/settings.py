@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.models.addresses import ProviderAddress
 from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
 from schemas.ids import SiteId, parse_site_id
@@ -53,6 +54,9 @@ class Settings(BaseSettings):
     )
     search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
     search_key: SecretStr | None = Field(default=None, description="its key")
+    providers: dict[str, ProviderAddress] = Field(
+        default={}, description='model providers by name: {"openai": {"api": "openai", "key": "…"}}'
+    )
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
     report_templates: Path | None = Field(
         default=None, description="a folder of report templates, which stand in for the shipped ones of their name"

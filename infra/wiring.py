@@ -17,8 +17,7 @@ from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.guardians import Guardians
-from infra.models.scripted import PROVIDER as SCRIPTED
-from infra.models.scripted import ScriptedModel
+from infra.models.opening import open_models
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
@@ -29,7 +28,6 @@ from infra.reports.library import load_templates
 from infra.settings import Settings
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
-from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
@@ -132,6 +130,7 @@ async def open_house(
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
+        open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as models,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
@@ -145,7 +144,7 @@ async def open_house(
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
         process = Process(
             log=log,
-            models=ModelPorts({SCRIPTED: ScriptedModel.from_yaml(*scripts, *settings.scripts, *shipped("scripts"))}),
+            models=models,
             tools=tool_port(settings, modules, sandbox, ours),
             context=CatalogueContext(
                 Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys()

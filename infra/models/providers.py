@@ -1,8 +1,9 @@
 """Makes the adapters of the providers that we know, each with its address and key."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from infra.models.addresses import Api
 from infra.models.anthropic_messages import MessagesDialect
 from infra.models.google_gemini import GeminiDialect
 from infra.models.ollama import OllamaDialect
@@ -13,8 +14,6 @@ from infra.models.wires import AnthropicWire, GoogleWire, OllamaWire, OpenAIWire
 from processors.models.decisions import DecisionModel
 from processors.models.port import ModelPort
 from schemas.errors import ConfigurationError
-
-Api = Literal["openai", "openai-responses", "anthropic", "google", "ollama", "ollama-generate"]
 
 ADDRESSES: dict[Api, str] = {
     "openai": "https://api.openai.com/v1",

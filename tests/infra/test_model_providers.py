@@ -11,8 +11,9 @@ from typing import Any, Literal
 import httpx2
 import pytest
 
+from infra.models.addresses import Api
 from infra.models.provider import Provider, Timeouts
-from infra.models.providers import Api, ProviderConfig, make_port, make_provider
+from infra.models.providers import ProviderConfig, make_port, make_provider
 from processors.models.call import Attempt, ModelName, ModelPorts, call_model, without_usage
 from processors.models.decisions import DecisionModel
 from processors.models.port import Delta, EmbedRequest, ModelReply, ModelRequest

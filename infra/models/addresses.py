@@ -1,0 +1,21 @@
+"""Where the platform's model providers are asked, and with which keys: from settings."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, HttpUrl, SecretStr
+
+Api = Literal["openai", "openai-responses", "anthropic", "google", "ollama", "ollama-generate"]
+
+
+class ProviderAddress(BaseModel):
+    """A provider: the API that it speaks, its key, and its address where that is not the API's own.
+
+    `tools` false: its models have no tool calls of their own, and decide in our JSON format instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    api: Api
+    key: SecretStr | None = None
+    url: HttpUrl | None = None
+    tools: bool = True
