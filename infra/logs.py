@@ -15,5 +15,6 @@ def configure_logging(level: str) -> None:
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(level.upper())
-    # aiokafka logs as errors what we retry and report ourselves.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # These log as errors what we retry and report ourselves.
+    for name in ("aiokafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

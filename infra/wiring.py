@@ -17,6 +17,7 @@ from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.governance import load_governance
+from infra.guardians import Guardians
 from infra.models.opening import open_models
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
@@ -44,8 +45,8 @@ from streams.log import Log
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["decider", "router", "projector"]
-ROLES: tuple[Role, ...] = ("decider", "router", "projector")
+Role = Literal["decider", "router", "projector", "guardian"]
+ROLES: tuple[Role, ...] = ("decider", "router", "projector", "guardian")
 
 # A process that hangs in mid-transaction must not hold up who takes over. Longer than any transaction of ours waits for
 # something else: the outbox waits for Kafka for 3 s.
@@ -104,11 +105,12 @@ class House:
     worker: Worker | None
     routers: Sequence[Router]
     projector: Projector | None
+    guardians: Guardians | None
 
     async def run(self) -> None:
         """Run everything until cancelled; if one part ends with an error, all end with it."""
         parts = [router.run() for router in self.routers]
-        parts += [part.run() for part in (self.worker, self.projector) if part is not None]
+        parts += [part.run() for part in (self.worker, self.projector, self.guardians) if part is not None]
         parts += [self.sandbox.run()] if self.worker is not None else []
         try:
             async with asyncio.TaskGroup() as group:
@@ -158,6 +160,7 @@ async def open_house(
             Worker(process) if "decider" in wanted else None,
             _routers(log, settings, now_ms) if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
+            Guardians(log, settings) if "guardian" in wanted else None,
         )
 
 

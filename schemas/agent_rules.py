@@ -43,7 +43,8 @@ class DelegationRule(Message):
 class MonitoringRule(Message):
     """What a guardian watches: `threshold` events within `window`, counted for each value of `key`.
 
-    With `baseline`, a key's count is compared with that key's own moving average instead: `deviation` times as much.
+    With `baseline`, a key's count is compared with that key's own moving average instead: `deviation` is by how many
+    standard deviations it may exceed it, and `threshold` the least that is ever told.
     """
 
     name: Name

@@ -12,6 +12,7 @@ from schemas.conditions import compile_condition
 from schemas.errors import ConditionError
 from schemas.governance import APPROVER, EnforcedConstraint, Permission, RiskRule, Role
 from schemas.message import STORED, Message
+from schemas.module_events import SIGNAL_RAISED
 from schemas.schedules import check_zone, parse_schedule, schedule_key
 
 AgentType = Literal["assistant", "specialist", "orchestrator", "analyst", "guardian"]
@@ -153,8 +154,9 @@ class AgentConfig(Message):
 
     @property
     def event_patterns(self) -> tuple[str, ...]:
-        """The globs of event types that wake this agent."""
-        return tuple(t.removeprefix(_EVENT) for t in self.triggers if t.startswith(_EVENT))
+        """The globs of event types that wake this agent; its rules' signals do without being named."""
+        signals = (SIGNAL_RAISED,) if self.monitoring_rules else ()
+        return (*(t.removeprefix(_EVENT) for t in self.triggers if t.startswith(_EVENT)), *signals)
 
     @property
     def schedule_keys(self) -> tuple[str, ...]:

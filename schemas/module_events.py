@@ -12,6 +12,8 @@ TriggerType = Literal["event", "schedule", "webhook", "manual", "delegation"]
 EventType = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 
+SIGNAL_RAISED = "guardian.signal.raised"  # of a guardian's monitoring rule; its subject names the guardian
+
 DAY_MS = 86_400_000
 MODULE_EVENTS_KEPT_MS = 7 * DAY_MS  # retention of the topic `module.events`
 TRIGGER_KEPT_MS = MODULE_EVENTS_KEPT_MS + DAY_MS  # a trigger's id is remembered so long after the trigger's own time

@@ -29,6 +29,9 @@ EVENTS = "ai.events"
 CHECKPOINTS = "ai.checkpoints"
 LIVE = "ai.live"
 DEAD_LETTERS = "ai.dead-letters"
+OBSERVATIONS = "ai.guardian-observations"
+GUARDIANS = "dramac-guardians"  # Faust's group
+WINDOWS = "windows"  # and its table: the changelog's name is made of both, by Faust
 
 GENESIS_HEADER = "dramac_genesis"
 GENESIS_READ_S = 10.0  # reading record 0 takes milliseconds; longer, and the broker is in trouble
@@ -70,6 +73,9 @@ AI_TOPICS = (
     TopicDefinition(CHECKPOINTS, cleanup="compact", segment_ms=60 * MINUTE_MS, genesis=True),
     # Only closed segments are deleted, so they are closed as often.
     TopicDefinition(LIVE, retention_ms=10 * MINUTE_MS, segment_ms=10 * MINUTE_MS),
+    # What guardians count, and what they have counted. A loss of either delays or forgets a count, nothing else.
+    TopicDefinition(OBSERVATIONS, retention_ms=7 * DAY_MS),
+    TopicDefinition(f"{GUARDIANS}-{WINDOWS}-changelog", cleanup="compact", segment_ms=60 * MINUTE_MS),
     TopicDefinition(DEAD_LETTERS, retention_ms=30 * DAY_MS, max_message_bytes=4 * MIB, genesis=True),
 )
 

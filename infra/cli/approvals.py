@@ -1,6 +1,6 @@
 """`dramac approvals`: risky actions that wait for a person, and answering them."""
 
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -182,11 +182,11 @@ def print_approval(console: Console, found: Approval) -> None:
             console.print(f"asked anew with other arguments: {found.replaced_by}")
 
 
-def time_left(approval: Approval, now: datetime | None = None) -> str:
+def time_left(approval: Approval, now_s: float | None = None) -> str:
     """Return how long there is to answer, in words."""
     if approval.expires_at is None:
         return ""
-    left_s = int((approval.expires_at - (now or datetime.now(UTC))).total_seconds())
+    left_s = int(approval.expires_at.timestamp() - (time.time() if now_s is None else now_s))
     if left_s <= 0:
         return "no time"
     hours, minutes = divmod(left_s // 60, 60)

@@ -8,6 +8,7 @@ code and the same in every release that decides; whoever takes configurations fr
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from processors.signals.rules import limits_fault
 from processors.triggers.matching import wakes
 from schemas.agent_rules import DelegationRule, MonitoringRule
 from schemas.agents import AgentConfig, AgentType, Goal
@@ -157,6 +158,8 @@ def _of_rules(config: AgentConfig) -> Iterator[Fault]:
         if rule.name in seen:
             yield Fault(("monitoring_rules", at, "name"), f"two rules are named {rule.name!r}: a signal names its rule")
         seen.add(rule.name)
+        if (told := limits_fault(rule)) is not None:
+            yield Fault(("monitoring_rules", at, told[0]), told[1])
         if rule.baseline is not None and rule.key is None:
             yield Fault(
                 ("monitoring_rules", at, "key"),

@@ -392,14 +392,14 @@ class Effects:
         await send_until_acknowledged(self._process.log, encode_command(asked, encoded), self._partition)
 
 
-async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None) -> None:
-    """Send a command again and again until the log has it."""
+async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None, topic: str = COMMANDS) -> None:
+    """Send a command, or what else may stand twice, again and again until the log has it."""
     retry_s = FIRST_RETRY_S
     while True:
         try:
-            await log.send(COMMANDS, draft, partition=partition)
+            await log.send(topic, draft, partition=partition)
         except (AppendError, UnavailableError) as error:
-            logger.warning("a command was not acknowledged, it is sent again: %s", error)
+            logger.warning("a record of %r was not acknowledged, it is sent again: %s", topic, error)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
         else:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 from processors.agents.goals import measured
+from processors.signals.rulebook import Rulebook
 from processors.triggers.conditions import facts_of, patterns_of
 from processors.triggers.matching import Candidate, Index, wakes
 from schemas.agents import Goal
-from schemas.events import AgentActivated, AgentCreated, AgentDeleted, AgentUpdated
+from schemas.events import AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated
 from schemas.ids import AgentId, SiteId
 from schemas.module_events import Trigger
 from streams.chain import Heads
@@ -24,7 +25,9 @@ READ_RECORDS = 5_000
 
 _GOALS = TypeAdapter(tuple[Goal, ...])
 
-_RELEVANT = frozenset(e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeleted))
+_RELEVANT = frozenset(
+    e.wire.encode() for e in (AgentCreated, AgentUpdated, AgentActivated, AgentDeactivated, AgentDeleted)
+)
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Directory:
     positions: dict[int, int]
     listeners: dict[SiteId, dict[AgentId, Listener]] = field(default_factory=dict)
     heads: dict[int, Heads] = field(default_factory=dict)
+    rules: Rulebook = field(default_factory=Rulebook)
     unmet: int = 0  # how often an agent was not woken because its condition was not met
     _indexes: dict[SiteId, Index] = field(default_factory=dict)
 
@@ -54,6 +58,11 @@ class Directory:
     def empty(cls, partitions: int) -> "Directory":
         """Return a directory that has read nothing yet."""
         return cls({partition: 0 for partition in range(partitions)})
+
+    def guardian(self, site_id: SiteId, trigger: Trigger) -> list[AgentId]:
+        """Return the agent of a site that a signal is for, which is the only one that it wakes."""
+        listener = self.listeners.get(site_id, {}).get(AgentId(trigger.subject or ""))
+        return [listener.agent_id] if listener is not None and listener.ever_active else []
 
     def candidates(self, site_id: SiteId, event_type: str) -> tuple[Candidate, ...]:
         """Return the agents of a site that an event of this type wakes, if their conditions are met."""
@@ -102,6 +111,7 @@ class Directory:
         if not counts or record.header("ce_type") not in _RELEVANT:
             return
         envelope = decode_event(record)
+        self.rules.apply(envelope)
         self._indexes.pop(envelope.site_id, None)
         site = self.listeners.setdefault(envelope.site_id, {})
         match envelope.event:

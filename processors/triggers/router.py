@@ -11,17 +11,18 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 
 from processors.runtime.effects import send_until_acknowledged
+from processors.signals.observations import observations
 from processors.triggers.directory import Directory, ends_of
 from processors.triggers.goals import goal_drafts
 from processors.triggers.module_events import read_module_event
 from schemas.commands import StartExecution
 from schemas.errors import AppendError, DecodeError, UnavailableError
 from schemas.ids import AgentId, CommandId, SiteId, timed_id
-from schemas.module_events import Trigger
+from schemas.module_events import SIGNAL_RAISED, Trigger
 from streams.dead_letters import send_dead_letter
 from streams.log import Draft, Log, Member, Reader, Record
 from streams.records import Asked, encode_command
-from streams.topics import EVENTS, is_genesis
+from streams.topics import EVENTS, OBSERVATIONS, is_genesis
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Router:
         self._held: set[int] = set()
         self._unsought: set[int] = set()
         self._changed = asyncio.Event()
+        self._observed: list[Draft] = []  # what guardians' rules have to count of the batch in hand
         self.routed = 0
         self.unmatched = 0
         self.unmet = 0
@@ -67,7 +69,7 @@ class Router:
                 retry_s = min(retry_s * 2, LAST_RETRY_S)
 
     async def _run(self) -> None:
-        self._held, self._unsought = set(), set()
+        self._held, self._unsought, self._observed = set(), set(), []
         directory = Directory.empty(await self._log.partitions(EVENTS))
         async with self._log.reader(EVENTS, directory.positions) as tail:
             await directory.read_to(tail, await ends_of(self._log))
@@ -97,7 +99,11 @@ class Router:
         # Whoever was activated before one of these events was published stands before this end.
         await directory.read_to(tail, await ends_of(self._log))
         drafts = await self._drafts(records, directory)
-        await asyncio.gather(*(send_until_acknowledged(self._log, draft) for draft in drafts))
+        seen, self._observed = self._observed, []
+        await asyncio.gather(
+            *(send_until_acknowledged(self._log, draft) for draft in drafts),
+            *(send_until_acknowledged(self._log, draft, topic=OBSERVATIONS) for draft in seen),
+        )
         await member.commit({record.partition: record.offset + 1 for record in records})
 
     async def _begin(self, partition: int, offset: int) -> None:
@@ -110,7 +116,11 @@ class Router:
                 continue
             try:
                 site_id, correlation_id, trigger = read_module_event(record, self._now_ms())
-                woken = directory.listening(site_id, trigger)
+                if trigger.event_type == SIGNAL_RAISED:
+                    woken = directory.guardian(site_id, trigger)
+                else:
+                    woken = directory.listening(site_id, trigger)
+                self._observed += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
                 drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
                 drafts += goal_drafts(directory.measuring(site_id), site_id, correlation_id, trigger)
             except (DecodeError, ValidationError) as error:

@@ -9,6 +9,7 @@ import pytest_asyncio
 from rich.console import Console
 
 from infra.context import CatalogueContext
+from infra.data.reader import DataReader
 from infra.models.scripted import PROVIDER, ScriptedModel
 from infra.modules.doors import Doors
 from infra.modules.router import ToolRouter
@@ -71,12 +72,13 @@ class Mute:
         return result
 
 
-def house(log: MemoryLog, pool: Pool, tools: ToolPort | None = None) -> Process:
+async def house(log: MemoryLog, pool: Pool, tools: ToolPort | None = None) -> Process:
     async def at_once(_: float) -> None:
         """Answer without the pause of the script."""
 
-    data, sandbox = gateway(pool), Sandbox(pool, Published())
-    doors = Doors({"data": data, "reports": data}, sandbox)
+    data, sandbox = DataReader(pool), Sandbox(pool, Published())
+    await data.open()
+    doors = Doors({"data": data, "reports": gateway(pool)}, sandbox)
     return Process(
         log,
         ScriptedModel.from_yaml(EXAMPLES / "scripts", sleep=at_once),
@@ -92,7 +94,7 @@ def ended(log: MemoryLog) -> bool:
 
 
 async def run_once(log: MemoryLog, pool: Pool, config: AgentConfig) -> list[str]:
-    async with Owner(house(log, pool), log):
+    async with Owner(await house(log, pool), log):
         await tell(log, create(config), activate(), agent=ANALYST)
         await tell(log, start("weekly/2026-01-26T06:00:00Z", type_="schedule"), agent=ANALYST)
         await until(lambda: ended(log))
@@ -142,15 +144,17 @@ async def test_an_agent_without_the_tool_makes_no_report(pool: Pool) -> None:
 async def test_a_report_that_was_begun_before_a_crash_is_the_same_after_it(pool: Pool) -> None:
     log = await new_log()
     await give_a_past(pool, SITE, days=9)
-    tools = Mute(ToolRouter({"internal": gateway(pool)}))
-    process = house(log, pool, tools)
+    data = DataReader(pool)
+    await data.open()
+    tools = Mute(ToolRouter({"internal": Doors({"data": data}, gateway(pool))}))
+    process = await house(log, pool, tools)
     async with Owner(process, log):
         await tell(log, create(analyst()), activate(), agent=ANALYST)
         await tell(log, start("weekly", type_="schedule"), agent=ANALYST)
         await until(lambda: tools.made)
     await pool.execute("DELETE FROM sandbox.tasks")
     stored = await pool.fetchval("SELECT result FROM reports.calls")
-    async with Owner(house(log, pool), log):
+    async with Owner(await house(log, pool), log):
         await until(lambda: "execution.completed" in history(log, ANALYST).lines)
     await Projector(log, pool).catch_up()
     (row,) = await list_reports(pool, SITE)

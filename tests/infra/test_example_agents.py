@@ -24,7 +24,7 @@ from schemas.commands import ActivateAgent, CreateAgent, StartExecution
 from schemas.events import ExecutionCompleted, ExecutionStarted, StepThought, ToolDenied
 from schemas.ids import AgentId, agent_id_of
 from schemas.message import Json, JsonObject
-from schemas.module_events import Trigger
+from schemas.module_events import SIGNAL_RAISED, Trigger
 from streams.cloudevents import CloudEvent, to_draft
 from streams.memory_log import MemoryLog
 from streams.topics import MODULE_EVENTS
@@ -94,6 +94,7 @@ async def ran(slug: str, trigger: Trigger) -> tuple[Spec, Modules]:
                 source=trigger.source,
                 type=trigger.event_type or "",
                 time_ms=trigger.time_ms,
+                subject=agent_id if trigger.event_type == SIGNAL_RAISED else None,
                 data=trigger.data,
                 extensions={"siteid": SITE},
             )

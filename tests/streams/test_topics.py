@@ -46,6 +46,8 @@ def test_topics_are_kept_as_designed() -> None:
         "ai.events": (None, "delete", True, 2 * 2**20),
         "ai.checkpoints": (None, "compact", True, 2 * 2**20),
         "ai.live": (600_000, "delete", True, 2 * 2**20),
+        "ai.guardian-observations": (7 * DAY_MS, "delete", True, 2 * 2**20),
+        "dramac-guardians-windows-changelog": (None, "compact", True, 2 * 2**20),
         "ai.dead-letters": (30 * DAY_MS, "delete", True, 4 * 2**20),
         "m": (7 * DAY_MS, "delete", False, 2 * 2**20),
     }
