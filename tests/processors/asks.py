@@ -29,6 +29,7 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
+from schemas.governance import SiteGrants
 from schemas.ids import ApprovalId, CallId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger, TriggerType
@@ -115,6 +116,7 @@ def context(
     entity: Json = None,
     body: bool = True,
     sha256: str | None = None,
+    site: SiteGrants | None = None,
 ) -> Callable[[Spec], RecordContext]:
     return lambda spec: RecordContext(
         execution_id=spec.run_id,
@@ -122,6 +124,7 @@ def context(
         entity=entity,
         catalogue_sha256=sha256 or catalogue.sha256,
         catalogue=catalogue if body else None,
+        site=site,
     )
 
 
