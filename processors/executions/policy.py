@@ -124,8 +124,8 @@ def _too_often(agent: Agent, tool: ToolDefinition, at_ms: int, planned: int) -> 
     """Say how long to wait, where a call more would be one too many of a minute or an hour that rolls with it."""
     made: deque[int] = agent.tool_calls.get(tool.name) or deque()
     for limit, window_ms, window in (
-        (tool.rate_limit_per_minute, MINUTE_MS, "minute"),
-        (tool.rate_limit_per_hour, HOUR_MS, "hour"),
+        (tool.rate_limit_per_minute, MINUTE_MS, "a minute"),
+        (tool.rate_limit_per_hour, HOUR_MS, "an hour"),
     ):
         if limit is None:
             continue
@@ -133,7 +133,7 @@ def _too_often(agent: Agent, tool: ToolDefinition, at_ms: int, planned: int) -> 
         excess = len(recent) + planned - limit
         if excess >= 0:
             wait_ms = recent[excess] + window_ms - at_ms if excess < len(recent) else window_ms
-            said = f"{tool.name!r} may be called {limit} times a {window}: try again in {-(-wait_ms // 1000)} seconds."
+            said = f"{tool.name!r} may be called {limit} times {window}: try again in {-(-wait_ms // 1000)} seconds."
             return Denial("rate_limited", said)
     return None
 
