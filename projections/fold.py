@@ -365,8 +365,9 @@ def _approval_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
     approval.role = data.get("role", APPROVER)
     if data.get("arguments") is not None:
-        approval.arguments, approval.edited_by = as_json(data["arguments"]), data["edited_by"]
-        approval.replaces = uuid_text(data["replaces"])
+        approval.arguments = as_json(data["arguments"])
+    if data.get("edited_by") is not None:
+        approval.edited_by, approval.replaces = data["edited_by"], uuid_text(data["replaces"])
         batch.call(fact, data["call_id"], data["action_type"], "pending").input = approval.arguments
     batch.usage_of(fact).approvals += 1
 

@@ -444,13 +444,13 @@ class ToolInDoubt(RunEvent):
 
 
 class ApprovalRequested(RunEvent):
-    """A risky call waits for a person with `role`.
+    """A risky call with these very arguments waits for a person with `role`.
 
-    `arguments` stand here only where a person changed them: `edited_by` asks anew, in place of the approval `replaces`.
+    Where a person changed the arguments, `edited_by` asks anew, in place of the approval `replaces`.
     """
 
     wire = "ai.approval.requested"
-    version = 2  # 1: of the role 'approver', and never with other arguments
+    version = 2  # 1: of the role 'approver', without the arguments, which are those of the thought
     approval_id: ApprovalId
     agent_id: AgentId
     step: int

@@ -1,6 +1,7 @@
 """`dramac approvals`: risky actions that wait for a person, and answering them."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -66,7 +67,7 @@ def list_(
                 escape(" ".join(row.action_description.split())[:100]),
                 _risk(row),
                 row.role,
-                time_left(row) if row.status == "pending" else _status(row),
+                time_left(row.expires_at) if row.status == "pending" else _status(row),
                 f"{row.created_at:%Y-%m-%d %H:%M:%S}",
             )
         out().print(shown if rows else "nothing waits for a person" if status == "pending" else "there are none")
@@ -173,7 +174,7 @@ def print_approval(console: Console, found: Approval) -> None:
         console.print(f"{escape(found.edited_by)} changed the arguments that {found.replaces} asked for")
     if found.status == "pending":
         asked = f", escalated {found.escalated_at:%Y-%m-%d %H:%M:%S}" if found.escalated_at is not None else ""
-        console.print(f"{time_left(found)} left for somebody with the role {found.role!r}{asked}")
+        console.print(f"{time_left(found.expires_at)} left for somebody with the role {found.role!r}{asked}")
     elif found.resolved_by is not None:
         console.print(f"{found.status} by {found.resolved_by} at {found.resolved_at:%Y-%m-%d %H:%M:%S}", markup=False)
         if found.resolution_note:
@@ -182,11 +183,11 @@ def print_approval(console: Console, found: Approval) -> None:
             console.print(f"asked anew with other arguments: {found.replaced_by}")
 
 
-def time_left(approval: Approval, now_s: float | None = None) -> str:
+def time_left(until: datetime | None, now_s: float | None = None) -> str:
     """Return how long there is to answer, in words."""
-    if approval.expires_at is None:
+    if until is None:
         return ""
-    left_s = int(approval.expires_at.timestamp() - (time.time() if now_s is None else now_s))
+    left_s = int(until.timestamp() - (time.time() if now_s is None else now_s))
     if left_s <= 0:
         return "no time"
     hours, minutes = divmod(left_s // 60, 60)

@@ -50,6 +50,7 @@ def ask_for(
         call_sha256=sha256_of_call(tool, call.arguments, run.site_id),
         expires_at_ms=at_ms + agent.config.approval_timeout_seconds * 1000,
         role=agent.config.approver_role,
+        arguments=call.arguments,
     )
 
 
@@ -171,7 +172,6 @@ def _asked_anew(
             "approval_id": anew,
             "step": call.step,
             "role": call.role,
-            "arguments": arguments,
             "edited_by": actor,
             "replaces": command.approval_id,
         }

@@ -93,6 +93,7 @@ def test_other_arguments_ask_anew_and_somebody_else_must_agree() -> None:
     first, second = edited.all(ApprovalRequested)
     answer = edited.the(ApprovalResolved)
     assert (answer.approved, answer.replaced_by, second.replaces) == (False, second.approval_id, first.approval_id)
+    assert (first.edited_by, first.arguments) == (None, {"id": "7"})
     assert (second.edited_by, second.arguments) == (APPROVING, {"id": "8"})
     assert second.call_sha256 != first.call_sha256
     assert second.expires_at_ms == edited.at_ms + APPROVAL_MS
@@ -255,8 +256,9 @@ def test_every_action_has_one_grant_in_time_by_who_may_and_for_these_very_argume
         assert who not in {USER, *state.edited_by}
         assert state.role in move.roles
         assert move.seen in (None, "right")
-        assert made[0].call_sha256 == asked.call_sha256 == _sha256(asked.arguments or {"id": "7"})
-        assert move.arguments in (None, asked.arguments or {"id": "7"})
+        assert made[0].call_sha256 == asked.call_sha256 == _sha256(state.arguments)
+        assert move.arguments in (None, state.arguments)
+        assert asked.arguments == state.arguments
     assert grants <= 1
     assert len(spec.all(ToolRequested)) == grants
 
