@@ -23,7 +23,7 @@ from projections.queries.approvals import (
     pending_approvals,
 )
 from schemas.commands import ResolveApproval
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, RefusedError
 from schemas.events import ApprovalRequested, ToolDenied
 from schemas.message import JsonObject
 
@@ -142,7 +142,13 @@ async def _resolve(
             arguments=arguments,
         )
         user = who or settings.user
-        answer = await ask(log, site_id=settings.site_id, agent_id=found.agent_id, user=user, command=command)
+        try:
+            answer = await ask(log, site_id=settings.site_id, agent_id=found.agent_id, user=user, command=command)
+        except RefusedError as error:
+            if error.reason not in ("not_pending", "not_found") or found.status == "pending":
+                raise
+            by = f" by {found.resolved_by}" if found.resolved_by is not None else ""
+            raise RefusedError(f"{found.id} was {found.status}{by} already", reason=error.reason) from None
         await until_visible(log, pool, found.agent_id)
     said = [envelope.event for envelope in answer]
     anew = next((event.approval_id for event in said if isinstance(event, ApprovalRequested)), None)

@@ -45,7 +45,7 @@ async def settings(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def listed(settings: Settings, status: str = "pending") -> list[dict[str, str]]:
-    found: list[dict[str, str]] = dramac(settings, "approvals", "list", "--json", "--status", status).json  # type: ignore[assignment]
+    found: list[dict[str, str]] = dramac(settings, "approvals", "list", "--json", "--status", status).json
     return found
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.executions.policy import ARGUMENTS_LIMIT_BYTES, HOUR_MS, MINUTE_MS
+from processors.executions.policy import ARGUMENTS_LIMIT_BYTES, MINUTE_MS
+from processors.runtime.ledger import HOUR_MS
 from processors.tools.registry import BUILTIN
 from schemas.catalogue import Catalogue
 from schemas.commands import StartExecution
