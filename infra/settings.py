@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from infra.models.addresses import ProviderAddress
 from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
+from schemas.governance import APPROVER, Role
 from schemas.ids import SiteId, parse_site_id
 
 PREFIX = "DRAMAC_"
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
         default=None,
         description="a file of what sites may do and hold to be risky; all they can and the shipped rules else",
     )
-    roles: tuple[str, ...] = Field(default=("approver",), description="the roles of who gives the commands here")
+    roles: tuple[Role, ...] = Field(default=(APPROVER,), description="the roles of who gives the commands here")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

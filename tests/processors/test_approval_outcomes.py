@@ -19,6 +19,7 @@ from tests.processors.asks import (
     thought,
     update,
 )
+from tests.processors.fakes import Clock, Owner, StubModel, lines, new_log, process, steps, tell, until
 from tests.processors.samples import APPROVING, USER, config, tool
 from tests.processors.spec import Spec
 
@@ -86,6 +87,28 @@ def test_an_expiry_can_ask_another_role_once() -> None:
 def test_the_timer_of_the_first_time_changes_nothing_after_the_escalation() -> None:
     asked = ESCALATING.given(expire("a"), later_ms=APPROVAL_MS)
     asked.when(expire("a"), later_ms=1).then_nothing()
+
+
+async def test_an_escalation_comes_by_itself_and_then_the_end() -> None:
+    clock = Clock()
+    log = await new_log(clock=clock)
+    asking = config(on_expiry="escalate", escalate_to="manager", approval_timeout_seconds=3_600)
+    async with Owner(process(log, StubModel(steps((call("a", "send_mail"),), "Done."))), log):
+        await tell(log, create(asking), activate(), start())
+        await until(lambda: "approval.requested a" in lines(log))
+    clock.moved_ms += 3_600_000
+    async with Owner(process(log), log):
+        await until(lambda: "approval.escalated a" in lines(log))
+    clock.moved_ms += 3_600_000
+    async with Owner(process(log), log) as owner:
+        await until(lambda: "execution.cancelled" in lines(log))
+        await until(lambda: owner.effects == 0)
+    assert lines(log)[-4:] == [
+        "approval.escalated a",
+        "approval.expired a",
+        "tool.denied a (expired)",
+        "execution.cancelled",
+    ]
 
 
 def test_an_answer_at_the_moment_of_expiry_comes_too_late_and_the_other_role_is_asked_all_the_same() -> None:
