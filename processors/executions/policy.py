@@ -156,5 +156,10 @@ def call_sha256(tool: ToolDefinition, call: PlannedCall | Call, site_id: SiteId)
 
 def sha256_of_call(tool: ToolDefinition, arguments: JsonObject, site_id: SiteId) -> str:
     """Return the same of arguments that are no call's yet."""
-    named = {"tool": tool.name, "version": tool.version, "arguments": arguments, "site": site_id}
+    return grant_sha256(tool.name, tool.version, arguments, site_id)
+
+
+def grant_sha256(tool: str, version: str, arguments: JsonObject, site_id: SiteId) -> str:
+    """Return the same by name and version of the tool."""
+    named = {"tool": tool, "version": version, "arguments": arguments, "site": site_id}
     return hashlib.sha256(orjson.dumps(named, option=orjson.OPT_SORT_KEYS)).hexdigest()
