@@ -1,6 +1,5 @@
 """Guardians on the real thing: a signal for too many events of a key within a window, one run for a signal."""
 
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,9 +13,7 @@ from schemas.ids import AgentId, SiteId
 from schemas.message import JsonObject
 from schemas.module_events import SIGNAL_RAISED
 from streams.client import ModuleEventPublisher
-from streams.dead_letters import parse
-from streams.log import Draft
-from streams.topics import DEAD_LETTERS, GUARDIANS, MODULE_EVENTS, OBSERVATIONS, WINDOWS, is_genesis
+from streams.topics import GUARDIANS, MODULE_EVENTS, WINDOWS
 from tests.acceptance.system import System, config, kill, new_site, stop, until
 
 MINUTE_MS = 60_000
@@ -154,25 +151,3 @@ async def test_counters_that_come_and_go_count_as_one(system: System) -> None:
     assert await runs(system, agent_id) == users
     for worker in (second, third, core):
         await stop(worker)
-
-
-async def test_what_is_no_observation_goes_to_the_dead_letters_and_the_next_is_counted(system: System) -> None:
-    site_id = new_site()
-    worker = system.start_worker(f"{CORE},{COUNTER}")
-    agent_id = await guardian(system, site_id)
-    poison = os.urandom(200)
-    drafts = (Draft(b"k", poison), Draft(None, b"{}"), Draft(b"k", None), Draft(b"k", b'{"site_id": 1}'))
-    for partition in range(4):
-        for draft in drafts:
-            await system.log.send(OBSERVATIONS, draft, partition=partition)
-            await system.log.send(MODULE_EVENTS, draft, partition=partition)
-    now_ms = time.time_ns() // 1_000_000
-    await fail_logins(system, site_id, "mallory", [now_ms - n for n in range(6)])
-    await completed(system, agent_id, 1)
-
-    async def all_in_dead_letters() -> bool:
-        letters = [parse(r) for r in await system.records(DEAD_LETTERS) if not is_genesis(r)]
-        return sum(m.topic == OBSERVATIONS and m.original().value == poison for m in letters) >= 4
-
-    await until(all_in_dead_letters, "the poison in the dead letters")
-    await stop(worker)
