@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 from projections.queries.approvals import (
     Approval,
     ApprovalStatus,

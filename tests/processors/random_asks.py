@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from schemas.agents import Goal
 from schemas.chat import ToolCall, Usage
 from schemas.commands import AnyCommand
+from schemas.governance import APPROVER
 from tests.processors import asks
 from tests.processors.asks import NOBODY
 from tests.processors.samples import AGENT, APPROVING, USER, WORKER
@@ -61,8 +62,11 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         call = open_calls[pick % len(open_calls)]
         name = spec.named(call.id)
         match call.status:
+            case "approval" if pick % 9 == 1:
+                return asks.approve(name, arguments={"id": str(pick)})(spec)
             case "approval":
-                return asks.approve(name, approved=pick % 4 > 0)(spec)
+                roles = (APPROVER,) if pick % 5 else ("manager",)
+                return asks.approve(name, approved=pick % 4 > 0, roles=roles)(spec)
             case "in_doubt":
                 return asks.resolve_doubt(name, done=pick % 2 > 0)(spec)
             case "requested" if not call.idempotent:
@@ -103,6 +107,11 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
                     *(f"schedule:every_{n}_minutes" for n in range(1, 1 + pick % 4)),
                 ),
                 goals=GOALS,
+                on_denial="tell" if pick % 2 else "cancel",
+                on_expiry=("cancel", "deny", "escalate")[pick % 3],
+                escalate_to="manager" if pick % 3 == 2 else None,
+                permissions=("read_contacts",) if pick % 5 == 0 else None,
+                approval_threshold="low" if pick % 7 == 0 else "high",
             ),
             asks.advance(f"every_{1 + pick % 3}_minutes @ UTC", pick) if pick % 3 == 2 else asks.activate(),
             asks.deactivate(cancel_runs=pick % 3 == 0),
