@@ -62,11 +62,8 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         call = open_calls[pick % len(open_calls)]
         name = spec.named(call.id)
         match call.status:
-            case "approval" if pick % 9 == 1:
-                return asks.approve(name, arguments={"id": str(pick)})(spec)
             case "approval":
-                roles = (APPROVER,) if pick % 5 else ("manager",)
-                return asks.approve(name, approved=pick % 4 > 0, roles=roles)(spec)
+                return _answer(name, pick)(spec)
             case "in_doubt":
                 return asks.resolve_doubt(name, done=pick % 2 > 0)(spec)
             case "requested" if not call.idempotent:
@@ -76,6 +73,12 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         return asks.result(name, pick, error="no" if pick % 7 == 0 else None)(spec)
 
     return ask
+
+
+def _answer(name: str, pick: int) -> Callable[[Spec], AnyCommand]:
+    if pick % 9 == 1:
+        return asks.approve(name, arguments={"id": str(pick)})
+    return asks.approve(name, approved=pick % 4 > 0, roles=(APPROVER,) if pick % 5 else ("manager",))
 
 
 def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
