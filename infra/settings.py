@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         default=None,
         description="a file of what sites may do and hold to be risky; all they can and the shipped rules else",
     )
+    approval_webhook: ModuleAddress | None = Field(
+        default=None, description='who is told that an approval waits: {"url": "https://…", "secret": "…"}'
+    )
     roles: tuple[Role, ...] = Field(default=(APPROVER,), description="the roles of who gives the commands here")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
