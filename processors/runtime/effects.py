@@ -222,7 +222,7 @@ class Effects:
                 entity=context.entity,
                 catalogue_sha256=sha256,
                 catalogue=None if sha256 in agent.catalogues else context.catalogue,
-                site=context.site,
+                site=None if context.site is agent.site or context.site == agent.site else context.site,
             ),
         )
 
