@@ -301,7 +301,7 @@ async def test_a_member_reads_on_behind_poison(kafka_log: KafkaLog, topic: str) 
 async def test_who_holds_nothing_and_does_not_poll_gets_into_the_group_after_an_error(
     kafka_log: KafkaLog, topic: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, failures = asyncio.Event(), []
+    held, failures = asyncio.Event(), list[type[Exception]]()
     join = GroupCoordinator.ensure_active_group
 
     async def fails_once(self: GroupCoordinator, *given: object) -> object:
