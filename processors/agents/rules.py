@@ -22,6 +22,7 @@ _ONLY_OF: tuple[tuple[str, AgentType, str], ...] = (
     ("monitoring_rules", "guardian", "rules of monitoring"),
 )
 _OWN_GOAL_EVENT = "ai.goal.progressed"
+FORCED_TASK_CHARS = 10_000  # of what rules tell an agent together: as long as a task may be
 
 
 def faults_of(config: AgentConfig) -> list[Fault]:
@@ -119,12 +120,22 @@ def _of_delegation(config: AgentConfig) -> Iterator[Fault]:
         if slug in seen:
             yield Fault(("managed_agents", at), f"{slug!r} is listed twice")
         seen.add(slug)
+    told: dict[str, int] = {}
     for at, rule in enumerate(config.delegation_rules):
         if rule.agent not in seen:
             near = nearest(rule.agent, sorted(seen))
             yield Fault(
                 ("delegation_rules", at, "agent"),
                 f"{rule.agent!r} is not among the managed_agents{near or ': add it there'}",
+            )
+        if rule.mode != "force":
+            continue
+        told[rule.agent] = told.get(rule.agent, 0) + len(rule.instructions) + 1
+        if told[rule.agent] > FORCED_TASK_CHARS:
+            yield Fault(
+                ("delegation_rules", at, "instructions"),
+                f"what rules that are forced tell one agent may have {FORCED_TASK_CHARS:,} characters together: "
+                "say it more briefly",
             )
 
 

@@ -5,6 +5,7 @@ arrived: the parent awaits the child's start, or its cancellation, until the out
 that its end was told. So neither's owner may die at any moment without the other hearing of it in the end.
 """
 
+from processors.executions.delegation_rules import FORCED_STEP, with_event
 from processors.executions.policy import Denial
 from processors.executions.state import Call, Run
 from schemas.agents import AgentConfig
@@ -56,12 +57,15 @@ def refusal(config: AgentConfig, run: Run, call: PlannedCall, earlier: int) -> D
 
 def trigger_of(run: Run, call: Call) -> Trigger:
     """Return what wakes the agent that `call` is for: the same however often it is sent."""
+    context = call.arguments.get("context")
+    if call.step == FORCED_STEP:
+        context = with_event(run.trigger, context)
     return Trigger(
         type="delegation",
         source=f"/executions/{run.id}",
         id=call.id,
         time_ms=call.delegated_at_ms,
-        data={"task": call.arguments.get("task", ""), "context": call.arguments.get("context")},
+        data={"task": call.arguments.get("task", ""), "context": context},
         depth=run.trigger.depth + 1,
         caused_by=run.agent_id,
         delegator=Delegator(agent_id=run.agent_id, execution_id=run.id, call_id=call.id),

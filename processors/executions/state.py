@@ -7,6 +7,7 @@ from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
+from schemas.delegation import RuleFound
 from schemas.events import ActionStatus, RunLimits, RunTotals
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
 from schemas.message import Json, JsonObject
@@ -85,6 +86,7 @@ class Run:
     catalogue_sha256: str = ""
     catalogue: Catalogue = field(default_factory=Catalogue)
     memories: tuple[RecalledMemory, ...] = ()
+    rules: tuple[RuleFound, ...] = ()
     entity: Json = None
     opening: tuple[ChatMessage, ...] = ()
     tools: tuple[ToolDefinition, ...] = ()
