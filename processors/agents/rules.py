@@ -5,7 +5,7 @@ code and the same in every release that decides; whoever takes configurations fr
 `expression_faults_of` too, since whether a text is CEL is for a library to say.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 
 from processors.signals.rules import limits_fault
@@ -50,6 +50,16 @@ def expression_faults_of(config: AgentConfig) -> list[Fault]:
         except ConditionError as error:
             faults.append(Fault(("goals", at, "progress"), str(error)))
     return faults
+
+
+def template_faults_of(config: AgentConfig, known: Collection[str]) -> list[Fault]:
+    """Return which report templates of a configuration are not among the `known` ones."""
+    there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+    return [
+        Fault(("report_templates", at), f"{name!r} is no report template{nearest(name, sorted(known))}; {there}")
+        for at, name in enumerate(config.report_templates)
+        if name not in known
+    ]
 
 
 def _conditions_of(config: AgentConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
