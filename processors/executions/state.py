@@ -66,8 +66,8 @@ class Run:
 
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
-    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
-    `reported` are of a run that works for another one.
+    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began, `rules` which of its
+    rules of delegation were found to hold. `outcome`, `refused` and `reported` are of a run that works for another one.
     """
 
     id: ExecutionId
