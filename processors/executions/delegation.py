@@ -9,7 +9,7 @@ from processors.executions.delegation_rules import FORCED_STEP, with_event
 from processors.executions.policy import Denial
 from processors.executions.state import Call, Run
 from schemas.agents import AgentConfig
-from schemas.commands import RecordToolResult, ReportDelegation
+from schemas.commands import AnyCommand, RecordToolResult, ReportDelegation
 from schemas.delegation import Delegator, Outcome, OutcomeStatus
 from schemas.events import (
     DelegationFinished,
@@ -17,6 +17,7 @@ from schemas.events import (
     Event,
     PlannedCall,
     RunLimits,
+    ToolFailed,
 )
 from schemas.ids import ExecutionId
 from schemas.module_events import Trigger
@@ -106,6 +107,24 @@ def on_report(run: Run, command: ReportDelegation) -> list[Event]:
     if delegator is None or not run.ended or run.reported:
         return []
     return [DelegationReported(execution_id=run.id, delegator=delegator)]
+
+
+def settled(run: Run, command: AnyCommand, said: str) -> list[Event]:
+    """Return what settles a delegation though `command` could not be decided: it comes once, and nobody sends it again.
+
+    The call fails with `said` as its error, and counts what the other run used.
+    """
+    if isinstance(command, ReportDelegation):
+        return on_report(run, command)
+    if not isinstance(command, RecordToolResult) or command.delegated is None:
+        return []
+    call = run.calls.get(command.call_id)
+    if call is None or not call.delegated:
+        return []
+    failure = ToolFailed(
+        execution_id=run.id, step=call.step, call_id=call.id, tool=call.tool, error=said, output=None, duration_ms=0
+    )
+    return [*finished(run, call, command), failure]
 
 
 def finished(run: Run, call: Call, command: RecordToolResult) -> list[Event]:
