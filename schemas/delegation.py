@@ -12,6 +12,13 @@ DELEGATE = "delegate"  # the name of the tool
 OutcomeStatus = Literal["completed", "failed", "cancelled", "timed_out", "refused"]
 
 
+class Budget(Message):
+    """What a run may spend at most, together with those that it delegates to; None is as much as it likes."""
+
+    tokens: int | None = Field(default=None, ge=0)
+    cost_micros: int | None = Field(default=None, ge=0)
+
+
 class Delegator(Message):
     """The tool call of another agent's run that a run answers."""
 

@@ -22,8 +22,11 @@ def _as_it_is(payload: JsonObject) -> JsonObject:
 UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ai.agent.created", 1): _as_it_is,
     ("ai.agent.created", 2): _as_it_is,
+    ("ai.agent.created", 3): _as_it_is,
     ("ai.agent.updated", 1): _as_it_is,
     ("ai.agent.deactivated", 1): _as_it_is,
+    ("ai.execution.started", 1): _as_it_is,
+    ("ai.execution.failed", 1): _as_it_is,
 }
 
 

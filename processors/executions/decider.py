@@ -6,7 +6,7 @@ result in doubt; a late real result settles such a call, also after the end.
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation
+from processors.executions import delegation, spending
 from processors.executions.acting import on_approval, on_doubt_resolved, on_expiry, on_result
 from processors.executions.endings import cancelled, timed_out
 from processors.executions.facts import furnish
@@ -32,6 +32,8 @@ from schemas.commands import (
 from schemas.delegation import Delegator
 from schemas.events import (
     ApprovalRequested,
+    BudgetAwaited,
+    BudgetReserved,
     ContextAssembled,
     DelegationFinished,
     DelegationReported,
@@ -141,11 +143,12 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             for call_id in event.calls:
                 call = run.calls[call_id]
                 run.say(tool_message(call.model_call_id, call.outcome))
-            run.status, run.step, run.final = "thinking", event.step, event.final
+            run.status, run.step, run.final, run.waits = "thinking", event.step, event.final, False
         case StepThought():
             _spend(run, event)
-            run.status = "acting"
+            run.status, run.waits = "acting", False
             run.say(assistant_message(event.text, event.calls))
+            spending.learn(run, event)
             for planned in event.calls:
                 tool = run.catalogue.tool(planned.tool)
                 run.calls[planned.call_id] = Call(
@@ -162,6 +165,8 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             furnish(agent, run)
         case StepModelFailed() | StepAttemptFailed():
             _spend(run, event)
+        case BudgetReserved() | BudgetAwaited():
+            spending.evolve_run(run, event)
         case ExecutionCompleted():
             run.end("completed", event.result)
         case ExecutionFailed():

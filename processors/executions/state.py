@@ -7,6 +7,7 @@ from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
+from schemas.delegation import Budget
 from schemas.events import ActionStatus, RunLimits, RunTotals
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
 from schemas.message import Json, JsonObject
@@ -24,7 +25,7 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
-    `child` is the agent that a delegation is for.
+    `child` is the agent that a delegation is for, `share` what its run may spend.
     """
 
     id: CallId
@@ -41,6 +42,7 @@ class Call:
     outcome: str = ""
     child: AgentId | None = None
     delegated_at_ms: int = 0
+    share: Budget | None = None
 
     @property
     def delegated(self) -> bool:
@@ -66,7 +68,8 @@ class Run:
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
     `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
-    `reported` are of a run that works for another one.
+    `reported` are of a run that works for another one. `reserved` counts its reservations: a question that has one may
+    be asked. The provider counted `known_tokens` for the first `known_lines` of the prompt.
     """
 
     id: ExecutionId
@@ -105,6 +108,10 @@ class Run:
     outcome: str = ""
     refused: bool = False
     reported: bool = False
+    reserved: int = 0
+    waits: bool = False
+    known_tokens: int = 0
+    known_lines: int = 0
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""

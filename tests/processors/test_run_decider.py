@@ -60,7 +60,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "0f562762b2af4115b3804b872180ca75597da1b0ed5d1fe6eb7ec3feffeb107d",
+        "1725d32977ebca0136338685229bc7284a3e41ec5b79eab11a9c0f06e52b83f8",
     )
 
 
