@@ -17,7 +17,11 @@ from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.guardians import Guardians
+from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
+from infra.models.prices import load_prices
+from infra.models.sites import SiteModels
+from infra.models.store import ProviderStore
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
@@ -25,9 +29,11 @@ from infra.modules.sandbox import Sandbox
 from infra.modules.telling import EventGateway
 from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
+from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
+from processors.models.port import ModelPort
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
@@ -85,14 +91,17 @@ async def open_house(
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
-        open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as models,
+        open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as platform,
+        site_models(settings, platform, pool) as models,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
+        prices = await asyncio.to_thread(load_prices, settings.prices)
         reports = ReportGateway(pool, templates, system_ms)
         if "decider" in wanted:
+            await ProviderStore(pool).open()
             await data.open()
             await reports.open()
         events = EventGateway(publisher)
@@ -102,7 +111,10 @@ async def open_house(
             models=models,
             tools=tool_port(settings, modules, sandbox, ours),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys()
+                Registry((*BUILTIN, report_tool(templates))),
+                SANDBOX_MODULES | settings.modules.keys(),
+                prices,
+                system_ms,
             ),
         )
         now_ms = process.now_ms
@@ -115,6 +127,19 @@ async def open_house(
             Projector(log, pool) if "projector" in wanted else None,
             Guardians(log, settings) if "guardian" in wanted else None,
         )
+
+
+@asynccontextmanager
+async def site_models(
+    settings: Settings, platform: ModelPort, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> AsyncIterator[SiteModels]:
+    """Let sites' own providers answer before the platform's."""
+    allowed = allowed_endpoints(settings)
+    models = SiteModels(platform, settings.providers, ProviderStore(pool), lambda: sealer_of(settings), allowed)
+    try:
+        yield models
+    finally:
+        await models.aclose()
 
 
 def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:

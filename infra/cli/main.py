@@ -41,6 +41,8 @@ COMMANDS = dict(
         _one("publish", "Publish module events, and return once the log has them."),
         _many("agents", "Agents: create, update, apply, show, versions, diff, rollback, goals, and more."),
         _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
+        _many("providers", "A site's own model providers and their keys: set, list, test, remove, reseal."),
+        _many("prices", "What models cost: list, check."),
         _many("executions", "Runs: list, show, cancel, resolve-doubt."),
         _many("reports", "Reports that analysts made: list, show, templates."),
         _many("events", "The log: follow it, dump it."),

@@ -1,17 +1,18 @@
 """`dramac prices`: what models cost, and which of them have no price."""
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
 
 from infra.cli.common import FAILED, JsonFlag, out, print_json, run, table
+from infra.connections import open_pool
 from infra.models.prices import PriceTable, load_prices
 from infra.places import postgres_alone
 from infra.settings import Settings
-from infra.wiring import open_pool, system_ms
 from processors.models.call import models_of
-from projections.queries.agents import list_agents
+from projections.queries.agents import get_agent, list_agents
 from schemas.agents import AgentConfig
 from schemas.catalogue import MICROS, Price
 from schemas.errors import ConfigurationError
@@ -29,7 +30,7 @@ def list_(
     """List the prices in force, for a million tokens."""
 
     async def work(settings: Settings) -> None:
-        when = (day or datetime.fromtimestamp(system_ms() / 1000, UTC)).date()
+        when = day.date() if day is not None else _today()
         found = [p for p in load_prices(settings.prices).listed(when) if provider in (None, p.provider)]
         if as_json:
             print_json([price.model_dump() for price in found])
@@ -45,8 +46,9 @@ def list_(
 
 @app.command("check")
 def check(
-    models: Annotated[list[str] | None, typer.Argument(help="Models, as provider/model; else those of all agents.")]
-    = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Models, as provider/model; else those of all agents.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check the table of prices, and say which models have none: 1 is returned then."""
@@ -69,13 +71,16 @@ def check(
 
 async def _of_agents(settings: Settings) -> list[tuple[str, str]]:
     async with open_pool(await postgres_alone(settings), size=1) as pool:
-        agents = await list_agents(pool, settings.site_id)
+        agents = [
+            await get_agent(pool, settings.site_id, agent.id)
+            for agent in await list_agents(pool, settings.site_id, limit=500)
+        ]
     configs = [AgentConfig.model_validate(agent.config, context=STORED) for agent in agents]
     return [(name.provider, name.model) for config in configs for name in models_of(config)]
 
 
 def _of(prices: PriceTable, provider: str, model: str) -> Price | None:
-    return prices.in_force(provider, model, datetime.fromtimestamp(system_ms() / 1000, UTC).date())
+    return prices.in_force(provider, model, _today())
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -83,6 +88,10 @@ def _named(text: str) -> tuple[str, str]:
     if not (provider and slash and model):
         raise ConfigurationError(f"{text!r} is no model: write provider/model, such as openai/gpt-4o")
     return provider, model
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 def _money(micros: int) -> str:
