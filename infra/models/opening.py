@@ -15,15 +15,16 @@ from schemas.errors import ConfigurationError
 
 @asynccontextmanager
 async def open_models(providers: Mapping[str, ProviderAddress], scripts: Iterable[Path]) -> AsyncIterator[ModelPorts]:
-    """Make the adapters, by the names that agents give their providers.
+    """Make the adapters, by the names that agents give their providers; without scripts, no scripted model.
 
     Raises:
         ConfigurationError: a provider lacks its key, or bears the name of the scripted model.
     """
-    ports: dict[str, ModelPort] = {SCRIPTED: ScriptedModel.from_yaml(*scripts)}
+    paths = tuple(scripts)
+    ports: dict[str, ModelPort] = {SCRIPTED: ScriptedModel.from_yaml(*paths)} if paths else {}
     async with AsyncExitStack() as stack:
         for name, given in providers.items():
-            if name in ports:
+            if name == SCRIPTED:
                 raise ConfigurationError(f"DRAMAC_PROVIDERS: {name!r} is the scripted model: choose another name")
             # The providers' clients take a second to import: only who names one waits for them.
             from infra.models.providers import ProviderConfig, make_provider

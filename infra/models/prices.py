@@ -141,3 +141,4 @@ def _exact(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _exact)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _exact)  # a wrong day is told with its line

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from processors.backoff import Sleep
 
 MINUTE_S = 60.0
+ROUNDING = 1e-6  # of sums of fractions: waiting for less would not move a clock
 
 
 class _Bucket:
@@ -29,7 +30,8 @@ class _Bucket:
         per_s = self._per_minute / MINUTE_S
         self._level = min(float(self._per_minute), self._level + (now_s - self._at_s) * per_s)
         self._at_s = now_s
-        return max(0.0, (min(amount, self._per_minute) - self._level) / per_s)
+        missing = min(amount, self._per_minute) - self._level
+        return missing / per_s if missing > ROUNDING else 0.0
 
     def take(self, amount: float) -> None:
         """Take an amount; a negative one gives back what was not used."""
