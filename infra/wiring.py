@@ -91,7 +91,9 @@ async def open_house(
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
-        open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as platform,
+        open_models(
+            settings.providers, (*scripts, *settings.scripts, *shipped("scripts")), settings.recordings
+        ) as platform,
         site_models(settings, platform, pool) as models,
     ):
         sandbox = Sandbox(pool, publisher)

@@ -15,6 +15,7 @@ from infra.connections import open_pool
 from infra.models.addresses import Api
 from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
+from infra.models.recorded import PROVIDER as RECORDED
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.sites import SiteModels
 from infra.models.store import ProviderStore, SiteProvider
@@ -55,8 +56,8 @@ def set_(
     async def work(settings: Settings, store: ProviderStore) -> None:
         if not name or len(name) > 50 or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise ConfigurationError(f"{name!r:.60} is no name: write letters, digits, '.', '-' and '_', at most 50")
-        if name == SCRIPTED:
-            raise ConfigurationError(f"{name!r} is the scripted model: choose another name")
+        if name in (SCRIPTED, RECORDED):
+            raise ConfigurationError(f"{name!r} is the {name} model: choose another name")
         key = "" if without_key else _key(key_from, key_env, is_needed=api not in NO_KEY)
         given = SiteProvider(
             settings.site_id,

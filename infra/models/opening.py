@@ -1,10 +1,12 @@
-"""The models that runs may ask: the scripted one, and the providers of the settings."""
+"""The models that runs may ask: the scripted and the recorded one, and the providers of the settings."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from infra.models.addresses import ProviderAddress
+from infra.models.recorded import PROVIDER as RECORDED
+from infra.models.recorded import RecordedModel
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.scripted import ScriptedModel
 from processors.models.call import ModelPorts
@@ -14,18 +16,22 @@ from schemas.errors import ConfigurationError
 
 
 @asynccontextmanager
-async def open_models(providers: Mapping[str, ProviderAddress], scripts: Iterable[Path]) -> AsyncIterator[ModelPorts]:
-    """Make the adapters, by the names that agents give their providers; without scripts, no scripted model.
+async def open_models(
+    providers: Mapping[str, ProviderAddress], scripts: Iterable[Path], recordings: Iterable[Path] = ()
+) -> AsyncIterator[ModelPorts]:
+    """Make the adapters, by the names that agents give their providers; without scripts or recordings, no such model.
 
     Raises:
         ConfigurationError: a provider lacks its key, or bears the name of the scripted model.
     """
     paths = tuple(scripts)
     ports: dict[str, ModelPort] = {SCRIPTED: ScriptedModel.from_yaml(*paths)} if paths else {}
+    if dumps := tuple(recordings):
+        ports[RECORDED] = RecordedModel.from_dumps(*dumps)
     async with AsyncExitStack() as stack:
         for name, given in providers.items():
-            if name == SCRIPTED:
-                raise ConfigurationError(f"DRAMAC_PROVIDERS: {name!r} is the scripted model: choose another name")
+            if name in (SCRIPTED, RECORDED):
+                raise ConfigurationError(f"DRAMAC_PROVIDERS: {name!r} is the {name} model: choose another name")
             # The providers' clients take a second to import: only who names one waits for them.
             from infra.models.providers import ProviderConfig, make_provider
 
