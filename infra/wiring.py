@@ -17,6 +17,7 @@ from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.guardians import Guardians
+from infra.live import LivePublisher
 from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
 from infra.models.prices import load_prices
@@ -91,10 +92,11 @@ async def open_house(
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
+        LivePublisher(log) as live,
         open_models(
-            settings.providers, (*scripts, *settings.scripts, *shipped("scripts")), settings.recordings
+            settings.providers, (*scripts, *settings.scripts, *shipped("scripts")), settings.recordings, live
         ) as platform,
-        site_models(settings, platform, pool) as models,
+        site_models(settings, platform, pool, live) as models,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
@@ -133,11 +135,12 @@ async def open_house(
 
 @asynccontextmanager
 async def site_models(
-    settings: Settings, platform: ModelPort, pool: "asyncpg.Pool[asyncpg.Record]"
+    settings: Settings, platform: ModelPort, pool: "asyncpg.Pool[asyncpg.Record]", live: LivePublisher
 ) -> AsyncIterator[SiteModels]:
     """Let sites' own providers answer before the platform's."""
     allowed = allowed_endpoints(settings)
-    models = SiteModels(platform, settings.providers, ProviderStore(pool), lambda: sealer_of(settings), allowed)
+    store = ProviderStore(pool)
+    models = SiteModels(platform, settings.providers, store, lambda: sealer_of(settings), allowed, live=live)
     try:
         yield models
     finally:

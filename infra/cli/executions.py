@@ -9,6 +9,7 @@ from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.prompts import show_prompt
 from infra.cli.rows import print_execution, print_tree
+from infra.cli.tailing import tail_run
 from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
@@ -81,6 +82,16 @@ def show(
         else:
             print_execution(out(), found)
         return 0
+
+    run(work)
+
+
+@app.command("tail")
+def tail(execution: RunId, as_json: JsonFlag = False) -> None:
+    """Watch a run until it ends: its events, and in between what its model is saying."""
+
+    async def work(settings: Settings) -> None:
+        await tail_run(settings, execution, as_json)
 
     run(work)
 

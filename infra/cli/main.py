@@ -43,7 +43,7 @@ COMMANDS = dict(
         _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
         _many("providers", "A site's own model providers and their keys: set, list, test, remove, reseal."),
         _many("prices", "What models cost: list, check."),
-        _many("executions", "Runs: list, show, cancel, resolve-doubt."),
+        _many("executions", "Runs: list, show, tail, tree, cancel, resolve-doubt."),
         _many("reports", "Reports that analysts made: list, show, templates."),
         _many("events", "The log: follow it, dump it."),
         _one(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from infra.live import LiveModel, LivePublisher
 from infra.models.addresses import ProviderAddress
 from infra.models.recorded import PROVIDER as RECORDED
 from infra.models.recorded import RecordedModel
@@ -17,9 +18,14 @@ from schemas.errors import ConfigurationError
 
 @asynccontextmanager
 async def open_models(
-    providers: Mapping[str, ProviderAddress], scripts: Iterable[Path], recordings: Iterable[Path] = ()
+    providers: Mapping[str, ProviderAddress],
+    scripts: Iterable[Path],
+    recordings: Iterable[Path] = (),
+    live: LivePublisher | None = None,
 ) -> AsyncIterator[ModelPorts]:
     """Make the adapters, by the names that agents give their providers; without scripts or recordings, no such model.
+
+    What they answer can be watched on `live`.
 
     Raises:
         ConfigurationError: a provider lacks its key, or bears the name of the scripted model.
@@ -39,5 +45,6 @@ async def open_models(
             url = str(given.url).rstrip("/") if given.url is not None else None
             provider = make_provider(ProviderConfig(name, given.api, key, url, tools=given.tools))
             stack.push_async_callback(provider.aclose)
-            ports[name] = provider if given.tools else DecisionModel(provider)
+            watched = LiveModel(provider, live) if live is not None and given.streams else provider
+            ports[name] = watched if given.tools else DecisionModel(provider)
         yield ModelPorts(ports)

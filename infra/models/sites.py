@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from infra.live import LiveModel, LivePublisher
 from infra.models.addresses import ProviderAddress
 from infra.models.endpoints import check_endpoint
 from infra.models.store import SiteProvider
@@ -68,11 +69,12 @@ class SiteModels:
         sealer: Callable[[], Sealer],
         allowed: tuple[str, ...],
         *,
+        live: LivePublisher | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask `platform` where a site has none of its own. `sealer` is made when the first key is to be opened."""
         self._platform, self._defaults, self._providers = platform, defaults, providers
-        self._sealer, self._allowed, self._now_s = sealer, allowed, now_s
+        self._sealer, self._allowed, self._live, self._now_s = sealer, allowed, live, now_s
         self._entries: dict[Key, _Entry] = {}
         self._paces: dict[tuple[Key, int | None, int | None], Pace] = {}
 
@@ -160,7 +162,9 @@ class SiteModels:
             raise ModelError(
                 f"the site's own provider {found.name!r} can't be used: set it again", reason="auth", retryable=False
             ) from None
-        port = provider if found.tools else DecisionModel(provider)
+        port: ModelPort = provider if found.tools else DecisionModel(provider)
+        if self._live is not None and found.tools and found.url is None:  # others may not tell then what was spent
+            port = LiveModel(provider, self._live)
         return _Entry(found, ModelPorts({found.name: port}), provider.aclose, now_s)
 
     async def _drop(self, key: Key, *, force: bool = False) -> None:
