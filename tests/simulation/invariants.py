@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from streams.cloudevents import from_record
 from streams.topics import COMMANDS, MODULE_EVENTS
+from tests.simulation.budgets import reserved_first, within_the_cap
 from tests.simulation.facts import ENDS, Facts, Said, read_facts
 from tests.simulation.outside import TOOLS
 from tests.simulation.replaying import differences, other_states
@@ -363,6 +364,8 @@ ALWAYS: dict[str, Check] = {
     "I7 results": _one_result,
     "I8 approved": _approved,
     "I11 caps": _capped,
+    "I11 reserved": reserved_first,
+    "I11 costs": within_the_cap,
 }
 AT_REST: dict[str, Check] = {
     "I1 triggers": _triggers_kept,
