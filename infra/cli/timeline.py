@@ -140,5 +140,5 @@ def _cut(text: str, chars: int = _DETAIL_CHARS) -> str:
 
 def _amount(event: e.BudgetReserved | e.BudgetAwaited) -> str:
     tokens = "" if event.tokens is None else f"{event.tokens} tokens"
-    cost = "" if event.cost_micros is None else f"{event.cost_micros / MICROS:g} of money"
+    cost = "" if event.cost_micros is None else f"{event.cost_micros / MICROS:.6f} USD"
     return f"step {event.step}: at most {' and '.join(filter(None, (tokens, cost)))}"

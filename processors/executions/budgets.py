@@ -323,7 +323,9 @@ def _dearest(config: AgentConfig, catalogue: Catalogue, usage: Usage) -> int | N
     names = models_of(config)
     if not all(_is_priced(catalogue, name.provider, name.model) for name in names):
         return None
-    return 1 + max(cost_micros(catalogue.price(name.provider, name.model), usage) for name in names)  # it is rounded
+    cached = usage.model_copy(update={"cached_tokens": usage.input_tokens})  # cheaper, but for odd prices
+    prices = [catalogue.price(name.provider, name.model) for name in names]
+    return max(cost_micros(price, each) for price in prices for each in (usage, cached))
 
 
 def _is_priced(catalogue: Catalogue, provider: str, model: str) -> bool:
