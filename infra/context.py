@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from infra.governance import Governance
 from infra.models.scripted import PROVIDER as SCRIPTED
 from processors.executions.context import Context
 from processors.executions.state import Run
@@ -10,6 +11,8 @@ from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.governance import SiteGrants
+from schemas.ids import SiteId
 from schemas.reports import GENERATE_REPORT
 
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
@@ -18,17 +21,25 @@ SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cache
 class CatalogueContext:
     """A `ContextPort` that knows which tools there are, and no memories yet."""
 
-    def __init__(self, registry: Registry, modules: Collection[str]) -> None:
+    def __init__(self, registry: Registry, modules: Collection[str], governance: Governance | None = None) -> None:
         """Offer the registry's tools, as far as they need only these `modules`."""
         self._registry = registry
         self._modules = modules
+        self._governance = governance or Governance()
+        self._grants: dict[SiteId | None, SiteGrants] = {}  # None: of all sites of which nothing of their own is said
 
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
         allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
         tools = self._registry.visible(allowed, config.denied_tools, self._modules)
         tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
-        return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))
+        return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)), site=self._site(run.site_id))
+
+    def _site(self, site_id: SiteId) -> SiteGrants:
+        own = site_id if site_id in self._governance.sites else None
+        if own not in self._grants:
+            self._grants[own] = self._governance.grants(site_id, self._modules)
+        return self._grants[own]
 
 
 def _for_agent(tool: ToolDefinition, config: AgentConfig) -> ToolDefinition | None:

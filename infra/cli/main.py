@@ -42,6 +42,7 @@ COMMANDS = dict(
         _many("agents", "Agents: create, update, apply, show, versions, diff, rollback, goals, and more."),
         _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
         _many("executions", "Runs: list, show, cancel, resolve-doubt."),
+        _many("approvals", "Risky actions that wait for a person: list, show, approve, deny."),
         _many("reports", "Reports that analysts made: list, show, templates."),
         _many("events", "The log: follow it, dump it."),
         _one(
