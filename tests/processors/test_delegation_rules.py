@@ -29,9 +29,9 @@ from schemas.ids import CallId, ExecutionId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
 from streams.topics import COMMANDS
-from tests.processors.asks import activate, cancel, context, create, result, thought, update
+from tests.processors.asks import activate, approve, cancel, context, create, result, thought, update
 from tests.processors.fakes import StubTools, until
-from tests.processors.samples import AGENT, START_MS
+from tests.processors.samples import AGENT, APPROVING, START_MS
 from tests.processors.spec import Ask, Spec
 from tests.processors.test_delegation import CATALOGUE, Firm, firm_of, nothing_left, working
 
@@ -182,6 +182,14 @@ def test_what_is_forced_is_refused_as_what_a_model_wants(
         assert [role for role, _ in prompt(seen)] == ["system", "user", "assistant", "tool", "tool"]
     else:
         seen.when(result("rule_0")).then("tool.completed rule_0", "step.observed 1")
+
+
+def test_what_is_forced_waits_for_a_person_where_the_agent_must_ask() -> None:
+    ask = {"text": "Ask before you hand anything over.", "tools": ("delegate",), "effect": "approve"}
+    seen = forced(BOTH[0], enforced_constraints=(ask,))
+    assert [seen.line(event) for event in seen.said][-1] == "approval.requested rule_0"
+    granted = seen.when(approve("rule_0"), actor=APPROVING)
+    granted.then("approval.resolved rule_0", "tool.requested rule_0", "delegation.started rule_0")
 
 
 def test_rules_are_those_of_the_run_s_version_and_rights_the_present_ones() -> None:
