@@ -9,8 +9,10 @@ from processors.executions.delegation_rules import found_for
 from processors.executions.prompt import messages_of
 from processors.runtime.stream import decide_internal
 from processors.runtime.strict import redecide
+from processors.tools.builtin.delegation import DELEGATE_TOOL
 from processors.tools.port import ToolResult
 from schemas.agents import AgentConfig
+from schemas.catalogue import Catalogue
 from schemas.commands import CancelDelegation, ReportDelegation, StartExecution
 from schemas.delegation import Delegator, Outcome
 from schemas.events import (
@@ -25,6 +27,7 @@ from schemas.events import (
     ToolDenied,
     ToolFailed,
 )
+from schemas.governance import SiteGrants
 from schemas.ids import CallId, ExecutionId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
@@ -182,6 +185,12 @@ def test_what_is_forced_is_refused_as_what_a_model_wants(
         assert [role for role, _ in prompt(seen)] == ["system", "user", "assistant", "tool", "tool"]
     else:
         seen.when(result("rule_0")).then("tool.completed rule_0", "step.observed 1")
+
+
+def test_what_is_forced_follows_what_the_site_may_do_as_the_same_command_says() -> None:
+    needs = DELEGATE_TOOL.model_copy(update={"requires_permissions": ("agents.delegate",)})
+    seen = woken(boss(*BOTH), {"score": 1}).when(context(Catalogue(tools=(needs,)), site=SiteGrants()))
+    assert [event.reason for event in seen.all(ToolDenied)] == ["missing_permission"] * 2
 
 
 def test_what_is_forced_waits_for_a_person_where_the_agent_must_ask() -> None:
