@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from infra.governance import Governance
 from infra.models.prices import PriceTable
 from infra.models.scripted import PROVIDER as SCRIPTED
 from processors.executions.context import Context
@@ -13,6 +14,8 @@ from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.governance import SiteGrants
+from schemas.ids import SiteId
 from schemas.reports import GENERATE_REPORT
 
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
@@ -25,12 +28,15 @@ class CatalogueContext:
         self,
         registry: Registry,
         modules: Collection[str],
+        governance: Governance | None = None,
         prices: PriceTable | None = None,
         now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         """Offer the registry's tools, as far as they need only these `modules`; `prices` are asked for the day."""
         self._registry = registry
         self._modules = modules
+        self._governance = governance or Governance()
+        self._grants: dict[SiteId | None, SiteGrants] = {}  # None: of all sites of which nothing of their own is said
         self._prices = prices
         self._now_ms = now_ms
 
@@ -39,7 +45,7 @@ class CatalogueContext:
         allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
         tools = self._registry.visible(allowed, config.denied_tools, self._modules)
         tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
-        return Context(Catalogue(tools=tools, prices=self._prices_of(config)))
+        return Context(Catalogue(tools=tools, prices=self._prices_of(config)), site=self._site(run.site_id))
 
     def _prices_of(self, config: AgentConfig) -> tuple[Price, ...]:
         """Return what the models that this agent may ask cost today, in UTC."""
@@ -48,6 +54,12 @@ class CatalogueContext:
         day = datetime.fromtimestamp(self._now_ms() / 1000, UTC).date()
         found = (self._prices.in_force(name.provider, name.model, day) for name in dict.fromkeys(models_of(config)))
         return tuple(price for price in found if price is not None)
+
+    def _site(self, site_id: SiteId) -> SiteGrants:
+        own = site_id if site_id in self._governance.sites else None
+        if own not in self._grants:
+            self._grants[own] = self._governance.grants(site_id, self._modules)
+        return self._grants[own]
 
 
 def _for_agent(tool: ToolDefinition, config: AgentConfig) -> ToolDefinition | None:

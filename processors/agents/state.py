@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from processors.runtime.ledger import HOUR_MS, Ledger
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
+from schemas.governance import SiteGrants
 from schemas.ids import AgentId, ExecutionId, SiteId
 
 DAY_MS = 24 * HOUR_MS
@@ -83,6 +84,8 @@ class Agent:
     spent_month: Spent = Spent()
     held: dict[ExecutionId, Hold] = field(default_factory=dict)
     queued: list[ExecutionId] = field(default_factory=list)
+    site: SiteGrants | None = None
+    tool_calls: dict[str, deque[int]] = field(default_factory=dict)
 
     @property
     def config(self) -> AgentConfig:

@@ -9,6 +9,7 @@ from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
 from schemas.delegation import Budget
 from schemas.events import ActionStatus, RunLimits, RunTotals
+from schemas.governance import APPROVER, Requester
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
@@ -39,6 +40,9 @@ class Call:
     runner: str | None = None
     approval_id: ApprovalId | None = None
     expires_at_ms: int = 0
+    role: str = APPROVER
+    escalated: bool = False
+    edited_by: tuple[str, ...] = ()
     outcome: str = ""
     child: AgentId | None = None
     delegated_at_ms: int = 0
@@ -68,8 +72,9 @@ class Run:
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
     `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
-    `reported` are of a run that works for another one. `reserved` counts its reservations: a question that has one may
-    be asked. The provider counted `known_tokens` for the first `known_lines` of the prompt.
+    `reported` are of a run that works for another one; `requester` is the person for whom it works, if any. `reserved`
+    counts its reservations: a question that has one may be asked. The provider counted `known_tokens` for the first
+    `known_lines` of the prompt.
     """
 
     id: ExecutionId
@@ -112,6 +117,7 @@ class Run:
     waits: bool = False
     known_tokens: int = 0
     known_lines: int = 0
+    requester: Requester | None = None
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""
