@@ -158,10 +158,12 @@ class _Book:
         now = copy.copy(run)
         now.calls = {call_id: copy.copy(call) for call_id, call in run.calls.items()}
         now.transcript, now.lines = list(run.transcript), list(run.lines)
+        agent = copy.copy(self.agent)
+        agent.tool_calls = {}
         for event in self.said:
             ours = isinstance(event, RunEvent) and event.execution_id == run.id
             if ours and not isinstance(event, ContextAssembled):
-                evolve(self.agent, now, event, self.at_ms)
+                evolve(agent, now, event, self.at_ms)
         return now
 
 
