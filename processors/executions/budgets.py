@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from processors.agents.state import Agent, Hold
 from processors.executions.decider import evolve
 from processors.executions.endings import failed
-from processors.executions.policy import visible_tools
-from processors.executions.prompt import first_messages
 from processors.executions.spending import Paid, is_over, plus, settles, spent_in
 from processors.executions.state import Run
 from processors.models.call import models_of
@@ -28,7 +26,6 @@ from schemas.events import (
     BudgetAwaited,
     BudgetReserved,
     CatalogueRecorded,
-    ContextAssembled,
     DelegationStarted,
     Event,
     ExecutionCancelled,
@@ -158,11 +155,11 @@ class _Book:
         now = copy.copy(run)
         now.calls = {call_id: copy.copy(call) for call_id, call in run.calls.items()}
         now.transcript, now.lines = list(run.transcript), list(run.lines)
+        recorded = {event.sha256: event.catalogue for event in self.said if isinstance(event, CatalogueRecorded)}
         agent = copy.copy(self.agent)
-        agent.tool_calls = {}
+        agent.tool_calls, agent.catalogues = {}, agent.catalogues | recorded
         for event in self.said:
-            ours = isinstance(event, RunEvent) and event.execution_id == run.id
-            if ours and not isinstance(event, ContextAssembled):
+            if isinstance(event, RunEvent) and event.execution_id == run.id:
                 evolve(agent, now, event, self.at_ms)
         return now
 
@@ -182,8 +179,7 @@ def _on_question(book: _Book, run: Run, event: StepObserved) -> None:
         return
     _serve(book)  # they came before
     now = book.after(run)
-    catalogue = _catalogue_of(book, run)
-    need = _need(book, now, catalogue, _prompt_tokens(book, now, catalogue, event))
+    need = _need(book, now, _prompt_tokens(now, event))
     if isinstance(need, Refusal):
         book.say(*failed(now, need.reason, need.message, book.at_ms))
         return
@@ -227,7 +223,7 @@ def _serve(book: _Book) -> None:
         run = book.runs.get(run_id)
         if run is None or not run.waits:
             continue  # it began to wait just now
-        need = _need(book, run, run.catalogue, _lines_tokens(run) + _tools_tokens(() if run.final else run.tools))
+        need = _need(book, run, _lines_tokens(run) + _tools_tokens(() if run.final else run.tools))
         if isinstance(need, Refusal):
             book.say(*failed(run, need.reason, need.message, book.at_ms))
         elif book.has_room(need, run_id):
@@ -303,9 +299,9 @@ _money, _count = _Told(True), _Told(False)
 # --- what a question may cost ---------------------------------------------------------------------------------------
 
 
-def _need(book: _Book, run: Run, catalogue: Catalogue, prompt_tokens: int) -> Need | Refusal:
+def _need(book: _Book, run: Run, prompt_tokens: int) -> Need | Refusal:
     """Return what the run's next question may cost at most, or why it can't be asked in this period."""
-    config = book.agent.configs[run.agent_version]
+    config, catalogue = book.agent.configs[run.agent_version], run.catalogue
     cost = _dearest(config, catalogue, Usage(input_tokens=prompt_tokens, output_tokens=config.max_tokens))
     if cost is None and _caps_cost(book.config, config, run):
         names = [f"{m.provider}/{m.model}" for m in models_of(config) if not _is_priced(catalogue, m.provider, m.model)]
@@ -335,16 +331,10 @@ def _is_priced(catalogue: Catalogue, provider: str, model: str) -> bool:
     return price is not None and price.currency == CURRENCY
 
 
-def _prompt_tokens(book: _Book, run: Run, catalogue: Catalogue, event: StepObserved) -> int:
-    """Return no fewer tokens than the prompt of this question has."""
-    tools = _tools_tokens(() if event.final else visible_tools(book.agent.configs[run.agent_version], catalogue))
-    assembled = next((e for e in book.said if isinstance(e, ContextAssembled)), None)
-    if assembled is not None:
-        config, memories = book.agent.configs[run.agent_version], assembled.memories
-        head = first_messages(config, run.trigger, memories, assembled.entity, run.goals, run.started_at_ms)
-        return sum(len(message.encode()) + FRAME_TOKENS for message in head) + tools
+def _prompt_tokens(run: Run, event: StepObserved) -> int:
+    """Return no fewer tokens than the prompt of this question has; `run` is as it is before it."""
     fresh = sum(len(run.calls[call_id].outcome.encode()) + FRAME_TOKENS for call_id in event.calls)
-    return _lines_tokens(run) + fresh + tools
+    return _lines_tokens(run) + fresh + _tools_tokens(() if event.final else run.tools)
 
 
 def _lines_tokens(run: Run) -> int:
@@ -354,14 +344,3 @@ def _lines_tokens(run: Run) -> int:
 
 def _tools_tokens(tools: Sequence[ToolDefinition]) -> int:
     return 2 * FRAME_TOKENS + bool(tools) * TOOLS_TOKENS + sum(len(tool.encode()) for tool in tools)
-
-
-def _catalogue_of(book: _Book, run: Run) -> Catalogue:
-    """Return the run's catalogue, also where it comes with this decision."""
-    assembled = next((e for e in book.said if isinstance(e, ContextAssembled)), None)
-    if assembled is None:
-        return run.catalogue
-    recorded = (
-        e.catalogue for e in book.said if isinstance(e, CatalogueRecorded) and e.sha256 == assembled.catalogue_sha256
-    )
-    return next(recorded, None) or book.agent.catalogues[assembled.catalogue_sha256]

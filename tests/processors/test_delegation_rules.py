@@ -16,6 +16,7 @@ from schemas.catalogue import Catalogue
 from schemas.commands import CancelDelegation, ReportDelegation, StartExecution
 from schemas.delegation import Delegator, Outcome
 from schemas.events import (
+    BudgetReserved,
     DelegationFinished,
     DelegationRuled,
     DelegationStarted,
@@ -332,3 +333,20 @@ async def test_whoever_dies_in_between_each_forced_child_runs_once(deaths: int) 
     assert len(it.all("boss", DelegationRuled)) == 1
     assert len(it.all("boss", DelegationFinished)) == len(it.all("boss", ToolCompleted)) == 2
     assert await identical(it)
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["proposed", "forced"])
+def test_rules_and_budgets_hold_together(force: bool) -> None:
+    spec = ready(boss(rule("ann", force=force), max_tokens_per_run=100_000, max_tokens=100), {"score": 40})
+    reserved = spec.the(BudgetReserved)
+    assert bool(reserved.call_id) is force
+    assert spec.run.status == ("acting" if force else "thinking")
+    assert (spec.run.calls != {}) is force
+
+
+def test_what_rules_add_to_the_prompt_is_reserved_too() -> None:
+    def reserved(*rules: JsonObject) -> int:
+        return ready(boss(*rules, max_tokens_per_run=100_000), {"score": 40}).the(BudgetReserved).tokens or 0
+
+    told = "Call them today. " * 10
+    assert reserved(rule("ann", instructions=told)) > reserved() + len(told)
