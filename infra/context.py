@@ -1,6 +1,7 @@
 """What a run knows when it begins, as far as this release looks it up: tools and prices."""
 
 from collections.abc import Collection
+from typing import Protocol
 
 from infra.models.scripted import PROVIDER as SCRIPTED
 from processors.executions.context import Context
@@ -10,23 +11,38 @@ from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.ids import SiteId
 from schemas.reports import GENERATE_REPORT
 
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
 
 
+class SiteTools(Protocol):
+    """The tools that sites registered; `infra.tools.offered.OfferedTools` knows them."""
+
+    async def tools(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
+        """Return the site's own tools.
+
+        Raises:
+            UnavailableError: they can't be looked up now.
+        """
+        ...
+
+
 class CatalogueContext:
     """A `ContextPort` that knows which tools there are, and no memories yet."""
 
-    def __init__(self, registry: Registry, modules: Collection[str]) -> None:
-        """Offer the registry's tools, as far as they need only these `modules`."""
+    def __init__(self, registry: Registry, modules: Collection[str], own: SiteTools | None = None) -> None:
+        """Offer the registry's tools, and each site its `own`, as far as they need only these `modules`."""
         self._registry = registry
         self._modules = modules
+        self._own = own
 
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
         allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
-        tools = self._registry.visible(allowed, config.denied_tools, self._modules)
+        own = await self._own.tools(run.site_id) if self._own is not None else ()
+        tools = self._registry.visible(allowed, config.denied_tools, self._modules, own)
         tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
         return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))
 

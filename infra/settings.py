@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
     search_key: SecretStr | None = Field(default=None, description="its key")
+    tool_hosts: tuple[str, ...] = Field(
+        default=(), description='hosts that tools of sites may reach: ["api.example.com", "*.shop.example"]'
+    )
     providers: dict[str, ProviderAddress] = Field(
         default={}, description='model providers by name: {"openai": {"api": "openai", "key": "…"}}'
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,13 @@ from infra.modules.sandbox import Sandbox
 from infra.modules.telling import EventGateway
 from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
+from infra.secrets import sealer_of
 from infra.settings import Settings
+from infra.tools.hosts import parse_hosts
+from infra.tools.http_gateway import HttpToolGateway
+from infra.tools.http_tool import MODULE as HTTP_TOOLS
+from infra.tools.offered import OfferedTools
+from infra.tools.store import SiteToolStore
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
 from processors.runtime.effects import Process
@@ -137,17 +144,23 @@ async def open_house(
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
         reports = ReportGateway(pool, templates, system_ms)
+        own_tools = SiteToolStore(pool)
         if "decider" in wanted:
             await data.open()
             await reports.open()
+            await own_tools.open()
         events = EventGateway(publisher)
+        hosts, sealer = parse_hosts(settings.tool_hosts), partial(sealer_of, settings)
+        outside: dict[str, ModuleGateway] = {HTTP_TOOLS: HttpToolGateway(own_tools, sealer, hosts)}
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
         process = Process(
             log=log,
             models=models,
-            tools=tool_port(settings, modules, sandbox, ours),
+            tools=tool_port(settings, modules, sandbox, ours, outside),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys()
+                Registry((*BUILTIN, report_tool(templates))),
+                SANDBOX_MODULES | settings.modules.keys(),
+                own=OfferedTools([own_tools.definitions]),
             ),
         )
         now_ms = process.now_ms
@@ -172,14 +185,21 @@ def system_ms() -> int:
 
 
 def tool_port(
-    settings: Settings, http: ModuleGateway, sandbox: ModuleGateway, ours: Mapping[str, ModuleGateway]
+    settings: Settings,
+    http: ModuleGateway,
+    sandbox: ModuleGateway,
+    ours: Mapping[str, ModuleGateway],
+    outside: Mapping[str, ModuleGateway] | None = None,
 ) -> ToolPort:
-    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it."""
+    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it.
+
+    `outside` serves tools that sites registered, by kind.
+    """
     doors = Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
     key = settings.search_key
     search = SearchService(str(settings.search_url), key) if settings.search_url is not None and key else None
-    web = Doors({"web": WebGateway(WebFetcher(), search)})
-    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": web})
+    external = Doors({"web": WebGateway(WebFetcher(), search), **(outside or {})})
+    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": external})
 
 
 def shipped(folder: str) -> list[Path]:

@@ -19,6 +19,7 @@ from infra.cli import (
     publish,
     replay,
     reports,
+    tools,
     topics,
     verify,
     worker,
@@ -41,6 +42,7 @@ app.add_typer(
     agents.app, name="agents", help="Agents: create, update, apply, show, versions, diff, rollback, goals, and more."
 )
 app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
+app.add_typer(tools.app, name="tools", help="Tools that agents may call: add, list, show, remove.")
 app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
 app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")
 app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
