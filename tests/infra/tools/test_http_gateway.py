@@ -11,33 +11,13 @@ from infra.modules.answers import ANSWER_BYTES
 from infra.tools.hosts import parse_hosts
 from infra.tools.http_gateway import HttpToolGateway
 from infra.tools.http_tool import HttpTool
-from infra.tools.store import StoredTool, context_of
 from infra.web.connecting import Connector
 from processors.tools.call import call_tool
 from processors.tools.port import ToolResult
 from schemas.ids import SiteId
 from schemas.message import JsonObject
-from tests.infra.tools.samples import SEALER, SECRET, SITE, http, request, sealer, tool
+from tests.infra.tools.samples import SECRET, SITE, Source, http, request, sealer, tool
 from tests.infra.web.wires import Names, Wires, answer, redirect, serving
-from tests.processors.samples import START_MS
-
-from datetime import UTC, datetime  # isort: skip
-
-
-@dataclass
-class Source:
-    """Versions of tools of SITE."""
-
-    tools: dict[tuple[str, str], StoredTool] = field(default_factory=dict)
-
-    def keep(self, tool: HttpTool, version: int = 1) -> HttpTool:
-        sealed = SEALER.seal(SECRET, context_of(SITE, tool.name)) if tool.http.needs_secret else None
-        at = datetime.fromtimestamp(START_MS / 1000, UTC)
-        self.tools[tool.name, str(version)] = StoredTool(SITE, tool, version, sealed, "ada", at)
-        return tool
-
-    async def find(self, site_id: SiteId, name: str, version: str) -> StoredTool | None:
-        return self.tools.get((name, version)) if site_id == SITE else None
 
 
 @dataclass
@@ -79,7 +59,8 @@ async def test_text_is_a_result_and_what_is_neither_may_have_acted() -> None:
     assert (await called(Api([answer(b"\xff\x00", Content_Type="text/plain")]))).output == "\ufffd\ufffd"
     failed = await called(Api([answer("<", Content_Type="application/json")]))
     assert failed.error == (
-        "order_cancel is not available at the moment. It may have taken effect all the same: check before you try again."
+        "order_cancel is not available at the moment. "
+        "It may have taken effect all the same: check before you try again."
     )
 
 
