@@ -18,6 +18,9 @@ from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.guardians import Guardians
+from infra.mcp.frozen import MODULE as MCP_TOOLS
+from infra.mcp.gateway import McpGateway, Sessions
+from infra.mcp.store import McpStore
 from infra.models.opening import open_models
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
@@ -144,14 +147,17 @@ async def open_house(
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
         reports = ReportGateway(pool, templates, system_ms)
-        own_tools = SiteToolStore(pool)
+        own_tools, mcp = SiteToolStore(pool), McpStore(pool)
         if "decider" in wanted:
             await data.open()
             await reports.open()
             await own_tools.open()
         events = EventGateway(publisher)
         hosts, sealer = parse_hosts(settings.tool_hosts), partial(sealer_of, settings)
-        outside: dict[str, ModuleGateway] = {HTTP_TOOLS: HttpToolGateway(own_tools, sealer, hosts)}
+        outside: dict[str, ModuleGateway] = {
+            HTTP_TOOLS: HttpToolGateway(own_tools, sealer, hosts),
+            MCP_TOOLS: McpGateway(mcp, partial(_mcp_sessions, settings)),
+        }
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
         process = Process(
             log=log,
@@ -160,7 +166,7 @@ async def open_house(
             context=CatalogueContext(
                 Registry((*BUILTIN, report_tool(templates))),
                 SANDBOX_MODULES | settings.modules.keys(),
-                own=OfferedTools([own_tools.definitions]),
+                own=OfferedTools([own_tools.definitions, mcp.definitions]),
             ),
         )
         now_ms = process.now_ms
@@ -173,6 +179,12 @@ async def open_house(
             Projector(log, pool) if "projector" in wanted else None,
             Guardians(log, settings) if "guardian" in wanted else None,
         )
+
+
+def _mcp_sessions(settings: Settings) -> Sessions:
+    from infra.mcp.opening import open_sessions  # the library takes a second to import, and most call no such server
+
+    return open_sessions(settings)
 
 
 def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:

@@ -1,6 +1,5 @@
 """`dramac tools`: what agents may call, and the tools of a site's own."""
 
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.cli import mcp
+from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.secrets import SecretFrom, read_secret
+from infra.mcp.store import McpStore
 from infra.places import postgres_alone
 from infra.secrets import sealer_of
 from infra.settings import Settings
@@ -24,14 +26,9 @@ from schemas.errors import ConfigurationError
 from schemas.message import JsonObject
 
 app = typer.Typer(no_args_is_help=True)
-
-SECRET_BYTES = 8 * 1024
+app.add_typer(mcp.app, name="mcp", help="MCP servers: add, list, review, approve, remove.")
 
 ToolName = Annotated[str, typer.Argument(metavar="NAME", help="The tool's name.")]
-SecretFrom = Annotated[
-    str | None,
-    typer.Option("--secret-from", metavar="FILE", help="The secret that a header needs; - for standard input."),
-]
 
 
 @app.command("add")
@@ -77,6 +74,7 @@ def list_(
 
     async def work(settings: Settings, store: SiteToolStore) -> None:
         rows = [("site", tool) for tool in await store.definitions(settings.site_id)]
+        rows += [(tool.server, tool.definition) for tool in await McpStore(store.pool).approved(settings.site_id)]
         rows += [] if own else [("system", tool) for tool in sorted(BUILTIN, key=lambda tool: tool.name)]
         if as_json:
             print_json([{"from": source, **tool.model_dump(mode="json")} for source, tool in rows])
@@ -151,24 +149,6 @@ def with_store(work: Callable[[Settings, SiteToolStore], Awaitable[None]]) -> No
             await work(settings, store)
 
     run(opened)
-
-
-def read_secret(source: str) -> bytes:
-    """Return a secret from a file or standard input, without the line's end.
-
-    Raises:
-        ConfigurationError: it can't be read, or no header can hold it.
-    """
-    try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{source!r} can't be read: {error.strerror or error}") from None
-    secret = raw.strip()
-    if not secret or len(secret) > SECRET_BYTES or not (secret.isascii() and secret.decode("ascii").isprintable()):
-        raise ConfigurationError(f"a secret is one line of plain ASCII text, at most {SECRET_BYTES} bytes")
-    if len(secret) < 8:
-        err().print("note: so short a secret is easily guessed", style="yellow")
-    return secret
 
 
 def _risk(tool: ToolDefinition) -> str:

@@ -80,6 +80,11 @@ class SiteToolStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @property
+    def pool(self) -> Pool:
+        """The database."""
+        return self._pool
+
     async def open(self) -> None:
         """Create the tables that are missing."""
         with failures_in_words():

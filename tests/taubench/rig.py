@@ -82,7 +82,7 @@ class Rig:
             }
             file = folder / "tools.json"
             file.write_text(json.dumps([tool.model_dump(mode="json") for tool in site_tools(f"http://{address}")]))
-            added = await self.system.cli("tools", "add", str(file), **self.settings)
+            added = await self.system.cli("tools", "add", str(file), stdin=b"", **self.settings)
             assert added.returncode == 0, added.stderr
             file.unlink()
             await self.keep()

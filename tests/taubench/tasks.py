@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def site_tools(origin: str) -> tuple[HttpTool, ...]:
     return tuple(tools)
 
 
-def write_scripts(folder: Path, tasks: tuple[Task, ...]) -> Path:
+def write_scripts(folder: Path, tasks: Sequence[Task]) -> Path:
     """Write the scripted model of each task, which makes the reference calls, one a step; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
