@@ -31,6 +31,7 @@ from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
 from infra.secrets import sealer_of
 from infra.settings import Settings
+from infra.tools.entry_points import installed_tools
 from infra.tools.hosts import parse_hosts
 from infra.tools.http_gateway import HttpToolGateway
 from infra.tools.http_tool import MODULE as HTTP_TOOLS
@@ -41,6 +42,8 @@ from infra.web.gateway import SearchService, WebGateway
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
+from processors.tools.own import MODULE as PYTHON_TOOLS
+from processors.tools.own import PythonTools
 from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.agent_events import AgentEventRouter
@@ -147,7 +150,7 @@ async def open_house(
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
         reports = ReportGateway(pool, templates, system_ms)
-        own_tools, mcp = SiteToolStore(pool), McpStore(pool)
+        own_tools, mcp, python = SiteToolStore(pool), McpStore(pool), PythonTools(installed_tools())
         if "decider" in wanted:
             await data.open()
             await reports.open()
@@ -159,12 +162,13 @@ async def open_house(
             MCP_TOOLS: McpGateway(mcp, partial(_mcp_sessions, settings)),
         }
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
+        ours[PYTHON_TOOLS] = python
         process = Process(
             log=log,
             models=models,
             tools=tool_port(settings, modules, sandbox, ours, outside),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))),
+                Registry((*BUILTIN, report_tool(templates), *python.definitions)),
                 SANDBOX_MODULES | settings.modules.keys(),
                 own=OfferedTools([own_tools.definitions, mcp.definitions]),
             ),

@@ -15,6 +15,7 @@ from infra.mcp.store import McpStore
 from infra.places import postgres_alone
 from infra.secrets import sealer_of
 from infra.settings import Settings
+from infra.tools.entry_points import installed_tools
 from infra.tools.files import read_tools
 from infra.tools.hosts import parse_hosts
 from infra.tools.store import SiteToolStore, StoredTool
@@ -42,7 +43,7 @@ def add(
     async def work(settings: Settings, store: SiteToolStore) -> None:
         tools, hosts = read_tools(file), parse_hosts(settings.tool_hosts)
         secret = read_secret(secret_from) if secret_from is not None else None
-        taken = Registry(BUILTIN)
+        taken = Registry((*BUILTIN, *(each.definition for each in installed_tools())))
         for tool in tools:
             if taken.has(tool.name):
                 raise ConfigurationError(f"{tool.name!r} is a tool of the system: give this one another name")
@@ -75,7 +76,9 @@ def list_(
     async def work(settings: Settings, store: SiteToolStore) -> None:
         rows = [("site", tool) for tool in await store.definitions(settings.site_id)]
         rows += [(tool.server, tool.definition) for tool in await McpStore(store.pool).approved(settings.site_id)]
-        rows += [] if own else [("system", tool) for tool in sorted(BUILTIN, key=lambda tool: tool.name)]
+        if not own:
+            rows += [("python", each.definition) for each in installed_tools()]
+            rows += [("system", tool) for tool in sorted(BUILTIN, key=lambda tool: tool.name)]
         if as_json:
             print_json([{"from": source, **tool.model_dump(mode="json")} for source, tool in rows])
             return
