@@ -21,6 +21,7 @@ from infra.guardians import Guardians
 from infra.mcp.frozen import MODULE as MCP_TOOLS
 from infra.mcp.gateway import McpGateway, Sessions
 from infra.mcp.store import McpStore
+from infra.memory import MemoryGateway
 from infra.models.opening import open_models
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
@@ -41,6 +42,7 @@ from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
+from processors.tools.builtin.memory import MODULE as MEMORY
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
 from processors.tools.own import MODULE as PYTHON_TOOLS
 from processors.tools.own import PythonTools
@@ -65,7 +67,7 @@ ROLES: tuple[Role, ...] = ("decider", "router", "projector", "guardian")
 IDLE_IN_TRANSACTION_S = 10
 
 TOLD_MODULES = ("notifications", "automation")  # asked by an event
-SANDBOX_MODULES = frozenset({"crm", "email", "tasks"})
+SANDBOX_MODULES = frozenset({"crm", "email", "tasks", "booking"})
 
 
 @asynccontextmanager
@@ -162,7 +164,7 @@ async def open_house(
             MCP_TOOLS: McpGateway(mcp, partial(_mcp_sessions, settings)),
         }
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
-        ours[PYTHON_TOOLS] = python
+        ours |= {PYTHON_TOOLS: python, MEMORY: MemoryGateway(log, pool)}
         process = Process(
             log=log,
             models=models,

@@ -2,13 +2,13 @@
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation
+from processors.executions import delegation, loop_tools
 from processors.executions.endings import cancelled
 from processors.executions.facts import denied, observed, requested
 from processors.executions.policy import Denial
 from processors.executions.prompt import outcome_text, tool_message
 from processors.executions.state import SETTLED, Call, Run
-from schemas.commands import ExpireApproval, RecordToolResult, ResolveApproval, ResolveDoubt
+from schemas.commands import EndWait, ExpireApproval, RecordToolResult, ResolveApproval, ResolveDoubt
 from schemas.events import ApprovalExpired, ApprovalResolved, Event, ToolCompleted, ToolFailed
 
 
@@ -43,7 +43,17 @@ def on_result(agent: Agent, run: Run, command: RecordToolResult) -> list[Event]:
             duration_ms=command.duration_ms,
         )
     after = _after(agent, run, call, outcome_text(command.output, command.error))
-    return [*delegation.finished(run, call, command), result, *after]
+    stored = loop_tools.kept(run, call) if command.error is None else []
+    return [*delegation.finished(run, call, command), result, *stored, *after]
+
+
+def on_wait_end(agent: Agent, run: Run, command: EndWait, at_ms: int) -> list[Event]:
+    """A call has waited long enough, by the time of this record."""
+    call = run.calls.get(command.call_id)
+    if call is None or call.due_ms is None or at_ms < call.due_ms:
+        return []
+    waited = {"waited_seconds": call.arguments["seconds"]}
+    return on_result(agent, run, RecordToolResult(execution_id=run.id, call_id=call.id, output=waited))
 
 
 def on_doubt_resolved(agent: Agent, run: Run, command: ResolveDoubt) -> list[Event]:

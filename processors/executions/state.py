@@ -24,7 +24,7 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
-    `child` is the agent that a delegation is for.
+    `child` is the agent that a delegation is for; `due_ms` is until when a call waits.
     """
 
     id: CallId
@@ -41,6 +41,7 @@ class Call:
     outcome: str = ""
     child: AgentId | None = None
     delegated_at_ms: int = 0
+    due_ms: int | None = None
 
     @property
     def delegated(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation
+from processors.executions import delegation, loop_tools
 from processors.executions.endings import completed, failed
 from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
@@ -88,6 +88,8 @@ def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> li
         return [thought, *failed(run, "max_steps_reached", said, at_ms, thought)]
     if not planned:
         return [thought, *completed(run, command.text, at_ms, thought)]
+    if (result := loop_tools.result_of(agent, run, planned)) is not None:
+        return [thought, *completed(run, result, at_ms, thought)]
     return [thought, *_plan(agent, run, planned, thought, at_ms)]
 
 
@@ -105,6 +107,8 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
         if call.tool == DELEGATE and not isinstance(verdict, Denial):
             verdict = delegation.refusal(agent.config, run, call, delegations) or verdict
             delegations += not isinstance(verdict, Denial)
+        if not isinstance(verdict, Denial):
+            verdict = loop_tools.refusal(run, call, at_ms) or verdict
         if isinstance(verdict, Denial):
             outcomes[call.call_id] = outcome_text(None, verdict.message)
             events.append(denied(run, call.call_id, call.tool, verdict))

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from processors.tools.builtin import communication, crm, data, delegation, system, tasks, web
+from processors.tools.builtin import calendar, communication, crm, data, delegation, loop, memory, system, tasks, web
 from processors.tools.globs import permits
 from processors.tools.validation import validator_for
 from schemas.catalogue import ToolDefinition
@@ -16,6 +16,9 @@ BUILTIN: tuple[ToolDefinition, ...] = (
     *web.TOOLS,
     *system.TOOLS,
     *delegation.TOOLS,
+    *calendar.TOOLS,
+    *loop.TOOLS,
+    *memory.TOOLS,
 )
 
 

@@ -1,4 +1,4 @@
-"""Recorded work in a shop, through Kafka and a person's consent, with a worker killed as soon as it changed something."""
+"""Recorded work in a shop, through Kafka and a person's consent; a worker dies as soon as it changed something."""
 
 import random
 
