@@ -4,6 +4,10 @@ Faust gives the table: its changelog in Kafka, its recovery, and partitions that
 exact through `kill -9`: an observation is acknowledged after the table has it and its signal is in the log; bytes are
 decoded here, since what Faust can't decode is lost; one at a time; a member with a name of its own that stays the same
 over restarts, so that the group waits for nobody; and no Faust worker, which would take over signals and logging.
+
+What Faust delivers is not trusted. When partitions move, it drops some records that it has fetched, and commits as
+if they had been a hole in the log. So the position is kept in the table: what was left out before a record is read from
+the log, what comes again is passed over, and where nothing comes although there is something, Faust is sent back.
 """
 
 import asyncio
@@ -20,18 +24,18 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from infra.settings import Settings
-from processors.runtime.effects import send_until_acknowledged
+from processors.signals.counter import Counter
 from processors.signals.counting import Counting
 from schemas.errors import UnavailableError
-from streams.dead_letters import dead_letter
 from streams.kafka import KafkaLog
 from streams.log import Record
-from streams.topics import DEAD_LETTERS, GUARDIANS, OBSERVATIONS, WINDOWS
+from streams.topics import GUARDIANS, OBSERVATIONS, WINDOWS
 
 logger = logging.getLogger(__name__)
 
 SESSION_S, HEARTBEAT_S, COMMIT_S = 10.0, 3.0, 1.0
 LOOK_S = 0.2  # how often it is looked whether Faust has failed
+STALL_S = 2.0  # with records to count, and none counted for so long, Faust is sent back to the first of them
 STOP_S = 5.0  # a stop commits and leaves; who is cut off only counts a second of observations again
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 SLOTS = 64  # processes of one user on one machine
@@ -86,12 +90,11 @@ class Guardians:
     async def _count(self, name: str) -> BaseException | None:
         """Count until cancelled, or until Faust fails; return how it failed."""
         with tempfile.TemporaryDirectory(prefix="dramac-guardians-") as folder:
-            app = self._app(name, folder, await self._log.partitions(OBSERVATIONS))
+            app, counter = self._app(name, folder, await self._log.partitions(OBSERVATIONS))
             try:
                 await app.start()
                 logger.info("counting observations as %r", name)
-                while not (app.crashed or app.should_stop):  # noqa: ASYNC110 - Faust tells nobody
-                    await asyncio.sleep(LOOK_S)
+                await self._watch(app, counter)
             except Exception as error:  # noqa: BLE001 - whatever a library of its own says, it is tried again
                 return error
             finally:
@@ -100,7 +103,28 @@ class Guardians:
             reason: BaseException | None = app.crash_reason
             return reason
 
-    def _app(self, name: str, folder: str, partitions: int) -> Any:
+    async def _watch(self, app: Any, counter: Counter) -> None:
+        """Return once Faust has failed or stops; send it back where it leaves records lying."""
+        stalled_at: dict[int, int] = {}
+        look_at_s = 0.0
+        while not (app.crashed or app.should_stop):
+            await asyncio.sleep(LOOK_S)  # Faust tells nobody
+            if app.rebalancing or app.in_recovery:
+                stalled_at = {}
+                continue
+            now_s = asyncio.get_running_loop().time()
+            if now_s < look_at_s:
+                continue
+            look_at_s = now_s + STALL_S
+            held = {tp.partition: tp for tp in app.consumer.assignment() if tp.topic == OBSERVATIONS}
+            lying = {partition: await counter.first_uncounted(partition) for partition in held}
+            for partition, offset in lying.items():
+                if offset is not None and offset == stalled_at.get(partition):
+                    logger.warning("observations of partition %d were left lying: back to %d", partition, offset)
+                    await app.consumer.seek(held[partition], offset)
+            stalled_at = {partition: offset for partition, offset in lying.items() if offset is not None}
+
+    def _app(self, name: str, folder: str, partitions: int) -> tuple[Any, Counter]:
         import faust
         from mode import CrashingSupervisor
 
@@ -126,6 +150,7 @@ class Guardians:
         )
         table = app.Table(WINDOWS, partitions=partitions, key_type=bytes, value_type=bytes)
         counting = Counting(cast("MutableMapping[bytes, bytes]", table), partitions)
+        counter = Counter(self._log, counting, self._topic)
 
         async def moved(*_: object, **__: object) -> None:
             counting.moved()
@@ -134,7 +159,7 @@ class Guardians:
 
         async def count(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self._take(counting, _record(event.message))
+                await counter.take(_record(event.message))
                 event.ack()  # only now: what follows from it is in the log
 
         app.agent(
@@ -145,18 +170,7 @@ class Guardians:
         )(count)
         app.finalize()
         app.in_worker = True  # as Faust's own worker does it
-        return app
-
-    async def _take(self, counting: Counting, record: Record) -> None:
-        """Count a record; whatever is wrong with one must not stop those behind it."""
-        try:
-            signal = counting.take(record)
-        except Exception as error:  # noqa: BLE001 - Faust would acknowledge it, and lose it
-            letter = dead_letter(record, str(error), at_ms=record.at_ms)
-            await send_until_acknowledged(self._log, letter, topic=DEAD_LETTERS)
-            return
-        if signal is not None:
-            await send_until_acknowledged(self._log, signal, topic=self._topic)
+        return app, counter
 
 
 def _record(message: Any) -> Record:

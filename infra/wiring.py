@@ -1,7 +1,6 @@
 """Where everything is put together: the only place that knows which implementation serves which port."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 
 import asyncpg
 
+from infra.connections import open_log, open_pool
 from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
@@ -50,11 +50,9 @@ from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.agent_events import AgentEventRouter
 from processors.triggers.router import Router
-from projections.migrate import migrate
 from projections.projector import Projector
-from schemas.errors import ConfigurationError, DramacError, UnavailableError
+from schemas.errors import DramacError
 from streams.client import ModuleEventPublisher
-from streams.kafka import KafkaLog
 from streams.log import Log
 
 logger = logging.getLogger(__name__)
@@ -62,51 +60,8 @@ logger = logging.getLogger(__name__)
 Role = Literal["decider", "router", "projector", "guardian"]
 ROLES: tuple[Role, ...] = ("decider", "router", "projector", "guardian")
 
-# A process that hangs in mid-transaction must not hold up who takes over. Longer than any transaction of ours waits for
-# something else: the outbox waits for Kafka for 3 s.
-IDLE_IN_TRANSACTION_S = 10
-
 TOLD_MODULES = ("notifications", "automation")  # asked by an event
 SANDBOX_MODULES = frozenset({"crm", "email", "tasks", "booking"})
-
-
-@asynccontextmanager
-async def open_log(settings: Settings, endpoints: Endpoints) -> AsyncIterator[KafkaLog]:
-    """Open the log.
-
-    Raises:
-        UnavailableError: Kafka does not answer.
-    """
-    async with KafkaLog(endpoints.kafka, client_id="dramac", security=settings.kafka_options()) as log:
-        yield log
-
-
-@asynccontextmanager
-async def open_pool(endpoints: Endpoints, *, size: int = 8) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
-    """Open connections to the database, with our tables in it.
-
-    Raises:
-        UnavailableError: Postgres does not answer.
-        ConfigurationError: the address is wrong, or the tables are of a newer release.
-    """
-    try:
-        pool = await asyncpg.create_pool(
-            endpoints.postgres,
-            min_size=1,
-            max_size=size,
-            timeout=10,
-            server_settings={"idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s"},
-        )
-    except (ValueError, asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise ConfigurationError(f"DRAMAC_POSTGRES is wrong: {error}") from error
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise UnavailableError(f"Postgres does not answer ({error}): start it or set DRAMAC_POSTGRES") from error
-    try:
-        await migrate(pool)
-        yield pool
-    finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pool.close(), 5)
 
 
 @dataclass(slots=True)

@@ -206,9 +206,11 @@ class KafkaLog:
             metadata_max_age_ms=METADATA_MS,
         ) as consumer:
             member = KafkaMember(consumer, topic, on_rebalance, self.bounds)
+            watch = asyncio.create_task(member.watch())
             try:
                 yield member
             finally:
+                watch.cancel()
                 member.close()
 
     async def topics(self) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 NOT_HELD_S = 0.05  # a loop that polls what it does not hold goes round this often
 REBALANCE_GRACE_S = 0.25  # aiokafka's own timeout does not count while the group moves; ours does
 COMMITTED_S = 5.0  # asking for, or telling, a committed offset
+WATCH_S = 0.5  # how often a member asks whether its group has failed
 
 BoundsOf = Callable[[str, int], Awaitable[Bounds]]
 
@@ -194,6 +195,23 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self._held: dict[int, TopicPartition] = {}
         self._failure: Exception | None = None
         consumer.subscribe([topic], listener=self)
+
+    async def watch(self) -> None:
+        """Keep the member in its group, until cancelled.
+
+        When joining fails, aiokafka waits until somebody polls and takes the error; after one that it does not expect,
+        it never joins again. Who holds nothing has nothing to poll, and would wait for ever.
+        """
+        group = self._consumer._coordinator  # there is no public way; aiokafka is pinned below 0.15
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                group.check_errors()
+            except KafkaError as error:
+                logger.warning("the group of %r is joined again: %s", self._topic, str(error) or type(error).__name__)
+            if group._coordination_task.done():
+                group.request_rejoin()
+                group._coordination_task = asyncio.create_task(group._coordination_routine())
 
     async def poll(self, partition: int, *, max_records: int = 500, timeout_s: float = 0.5) -> Sequence[Record]:
         """Return the next records of one held partition; empty after `timeout_s`, or when it is not held.

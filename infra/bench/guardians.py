@@ -61,9 +61,8 @@ async def _measure(events: int) -> None:
                 with contextlib.suppress(asyncio.CancelledError):
                     await counter
     print(f"first counted after {started - begun:.1f} s")
-    print(
-        f"counted {last - first} in {took:.1f} s: {(last - first) / took:.0f} a second, {cpu / (last - first) * 1e6:.0f} µs of CPU each"
-    )
+    counted = last - first
+    print(f"counted {counted} in {took:.1f} s: {counted / took:.0f} a second, {cpu / counted * 1e6:.0f} µs of CPU each")
 
 
 def _observed(events: int) -> Sequence[Draft]:

@@ -8,9 +8,9 @@ from rich.text import Text
 from infra.agent_diffs import Change, changes_between
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 from projections.queries.agents import get_agent
 from projections.queries.versions import AgentVersion, config_of, list_versions
 from schemas.agents import AgentConfig

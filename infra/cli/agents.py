@@ -16,9 +16,9 @@ from infra.agent_files import activate_agent, apply_agent, create_agent, read_ag
 from infra.asking import ask, until_visible
 from infra.cli.agent_versions import register
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 from processors.tools.globs import matches
 from processors.tools.registry import BUILTIN
 from projections.queries.agents import Agent, get_agent, list_agents

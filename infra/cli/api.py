@@ -5,9 +5,9 @@ import contextlib
 
 from infra.cli.common import err, run
 from infra.cli.worker import stop_by_signal
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 
 POOL = 16  # connections: a delivery takes one for some milliseconds
 

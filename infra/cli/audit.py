@@ -5,9 +5,9 @@ import typer
 from infra.audit import audit
 from infra.cli.common import FAILED, JsonFlag, out, print_json, run
 from infra.cli.events import progress_bar
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 from schemas.errors import UnavailableError
 from streams.audit import Finding
 

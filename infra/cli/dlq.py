@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
-from infra.wiring import open_log
 from schemas.errors import ConfigurationError
 from schemas.message import JsonObject
 from streams.records import format_time

@@ -16,11 +16,11 @@ import typer
 import uvloop
 
 from infra.cli.common import FAILED, JsonFlag, out, print_json
+from infra.connections import open_log
 from infra.dev.kafka_jars import KAFKA_VERSION, default_cache_dir, missing_jars
 from infra.dev.stack import Endpoints, find_running
 from infra.logs import configure_logging
 from infra.settings import EMBEDDED_PARTITIONS, Settings, load_settings
-from infra.wiring import open_log
 from projections.migrate import APPLIED, LEDGER_EXISTS, migrations
 from schemas.errors import DramacError
 from streams.kafka import KafkaLog

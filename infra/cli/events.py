@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra.cli.common import JsonFlag, err, out, print_json_line, run
 from infra.cli.timeline import line
+from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
-from infra.wiring import open_log
 from schemas.envelope import EventEnvelope
 from schemas.errors import ConfigurationError, DecodeError, UnavailableError
 from schemas.ids import UUID_PATTERN, AgentId, agent_id_of

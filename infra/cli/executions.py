@@ -8,9 +8,9 @@ import typer
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.rows import print_execution, print_tree
+from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
-from infra.wiring import open_log, open_pool
 from projections.queries.agents import get_agent
 from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions, tree_of
 from schemas.commands import CancelExecution, ResolveDoubt

@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.connections import open_pool
 from infra.hooks.signatures import Scheme, key_of, new_secret, signed_headers
 from infra.hooks.store import Hook, HookStore
 from infra.places import postgres_alone
 from infra.secrets import Sealer, sealer_of
 from infra.settings import Settings
-from infra.wiring import open_pool
 from projections.db import Pool
 from projections.queries.agents import get_agent
 from schemas.errors import ConfigurationError, RefusedError, UnavailableError

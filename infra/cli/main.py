@@ -1,58 +1,110 @@
 """The command `dramac`: what there is to call, in the order in which one meets it."""
 
 import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
-from infra.cli import (
-    agents,
-    api,
-    audit,
-    bench,
-    demo,
-    dev,
-    dlq,
-    doctor,
-    events,
-    executions,
-    hooks,
-    publish,
-    replay,
-    reports,
-    tools,
-    topics,
-    verify,
-    worker,
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: where it is, and what it is for. `name` is a function of the module, or `app` for a group."""
+
+    name: str
+    help: str
+    module: str
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has commands of its own."""
+        return self.name == "app"
+
+
+def _one(module: str, help_: str) -> tuple[str, Entry]:
+    return module, Entry(module, help_, f"infra.cli.{module}")
+
+
+def _many(module: str, help_: str) -> tuple[str, Entry]:
+    return module, Entry("app", help_, f"infra.cli.{module}")
+
+
+COMMANDS = dict(
+    (
+        _one("demo", "Watch an agent work on a new contact: no key, no Docker, no questions asked."),
+        _one("dev", "Run Kafka, Postgres and all workers here until Ctrl-C."),
+        _one("worker", "Run the working parts until SIGTERM or Ctrl-C."),
+        _one("api", "Serve webhooks and health at DRAMAC_API_HOST and DRAMAC_API_PORT until SIGTERM or Ctrl-C."),
+        _one("publish", "Publish module events, and return once the log has them."),
+        _many("agents", "Agents: create, update, apply, show, versions, diff, rollback, goals, and more."),
+        _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
+        _many("tools", "Tools that agents may call: add, list, show, remove; MCP servers."),
+        _many("executions", "Runs: list, show, cancel, resolve-doubt."),
+        _many("reports", "Reports that analysts made: list, show, templates."),
+        _many("events", "The log: follow it, dump it."),
+        _one(
+            "replay",
+            "Show a run as the log has it, up to any point; with --strict, decide again from ai.commands and compare.",
+        ),
+        _one("verify", "Check every record of ai.events: that none was altered, lost or added since."),
+        _many("audit", "Invariants, checked from the log and the tables."),
+        _many("dlq", "Dead letters: list, show, redrive."),
+        _many("topics", "Kafka topics: create, check."),
+        _one("doctor", "Check this machine, the settings, and whatever of Kafka and Postgres can be reached."),
+        _one(
+            "bench",
+            "Measure a closed loop of runs, each of 4 model and 3 tool calls that take no time, on servers of its own.",
+        ),
+    )
 )
+
+
+class LazyGroup(TyperGroup):
+    """A group that loads the code of a command when that is called, so that none waits for the others' libraries."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Know of each command what help shows; `settings` are click's."""
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Return the name, the command itself, and its arguments."""
+        name, shown, rest = super().resolve_command(ctx, args)
+        return name, shown if name is None else load(name), rest
+
+
+def load(name: str) -> TyperCommand | TyperGroup:
+    """Return a command with its code."""
+    entry = COMMANDS[name]
+    target = getattr(import_module(entry.module), entry.name)
+    command: TyperCommand | TyperGroup
+    if entry.is_group:
+        command = get_group(target)
+        command.help = entry.help
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, cls=TyperCommand)(target)
+        command = cast("TyperCommand", get_command(alone))
+    command.name = name
+    return command
+
 
 app = typer.Typer(
     name="dramac",
+    cls=LazyGroup,
     help="AI agents a business can trust: everything they do is an immutable event.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
-app.command()(dev.dev)
-app.command()(worker.worker)
-app.command()(api.api)
-app.command()(publish.publish)
-app.add_typer(
-    agents.app, name="agents", help="Agents: create, update, apply, show, versions, diff, rollback, goals, and more."
-)
-app.add_typer(hooks.app, name="hooks", help="Webhooks: create, list, rotate, enable, disable, delete, send, reseal.")
-app.add_typer(tools.app, name="tools", help="Tools that agents may call: add, list, show, remove.")
-app.add_typer(executions.app, name="executions", help="Runs: list, show, cancel, resolve-doubt.")
-app.add_typer(reports.app, name="reports", help="Reports that analysts made: list, show, templates.")
-app.add_typer(events.app, name="events", help="The log: follow it, dump it.")
-app.command()(replay.replay)
-app.command()(verify.verify)
-app.add_typer(audit.app, name="audit", help="Invariants, checked from the log and the tables.")
-app.add_typer(dlq.app, name="dlq", help="Dead letters: list, show, redrive.")
-app.add_typer(topics.app, name="topics", help="Kafka topics: create, check.")
-app.command()(doctor.doctor)
-app.command()(bench.bench)
+
+
+@app.callback()
+def _dramac() -> None: ...
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.secrets import SecretFrom, read_secret
+from infra.connections import open_pool
 from infra.mcp.frozen import Offer, definition_of, tool_name
 from infra.mcp.store import ApprovedTool, McpServer, McpStore
 from infra.places import postgres_alone
@@ -18,7 +19,6 @@ from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.tools.hosts import parse_hosts
 from infra.tools.http_tool import SECRET, HttpCall
-from infra.wiring import open_pool
 from processors.tools.port import BusyError, ToolError
 from schemas.catalogue import RiskLevel
 from schemas.errors import ConfigurationError, NotFoundError, RefusedError, UnavailableError

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from infra.cli.common import JsonFlag, out, print_json, run
+from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
-from infra.wiring import open_log
 from schemas.errors import AppendError, ConfigurationError, DecodeError, RecordTooLargeError
 from schemas.ids import SiteId, parse_site_id, random_id
 from schemas.message import JsonObject

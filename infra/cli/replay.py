@@ -7,10 +7,10 @@ import typer
 from infra.cli.common import FAILED, JsonFlag, err, out, print_json, run
 from infra.cli.events import as_cloudevent, progress_bar
 from infra.cli.replayed import print_redecided, print_replayed, redecided_json, replayed_json
+from infra.connections import open_log
 from infra.finding import Found, find_run
 from infra.places import kafka_alone
 from infra.settings import Settings
-from infra.wiring import open_log
 from processors.runtime.redecide import Redecided
 from processors.runtime.replay import RunReplay
 from processors.runtime.strict import redecide

@@ -9,11 +9,11 @@ import typer
 from rich.markup import escape
 
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.connections import open_pool
 from infra.places import postgres_alone
 from infra.reports.library import SHIPPED, load_templates
 from infra.reports.rendering import print_report, with_pictures_inside, write_report
 from infra.settings import Settings
-from infra.wiring import open_pool
 from processors.reports.markdown import without_controls
 from projections.queries.agents import get_agent
 from projections.queries.reports import get_report, list_reports

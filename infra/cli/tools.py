@@ -11,6 +11,7 @@ from rich.markup import escape
 from infra.cli import mcp
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.secrets import SecretFrom, read_secret
+from infra.connections import open_pool
 from infra.mcp.store import McpStore
 from infra.places import postgres_alone
 from infra.secrets import sealer_of
@@ -19,7 +20,6 @@ from infra.tools.entry_points import installed_tools
 from infra.tools.files import read_tools
 from infra.tools.hosts import parse_hosts
 from infra.tools.store import SiteToolStore, StoredTool
-from infra.wiring import open_pool
 from processors.tools.port import ToolError
 from processors.tools.registry import BUILTIN, Registry
 from schemas.catalogue import ToolDefinition

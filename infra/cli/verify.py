@@ -14,10 +14,10 @@ import typer
 
 from infra.cli.common import FAILED, JsonFlag, err, print_json, run
 from infra.cli.events import progress_bar
+from infra.connections import open_log
 from infra.dev.stack import find_running
 from infra.places import endpoints_of
 from infra.settings import Settings
-from infra.wiring import open_log
 from projections.checkpoints import PROJECTION
 from schemas.errors import ConfigurationError, UnavailableError
 from streams.dump import verify_dump

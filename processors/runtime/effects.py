@@ -69,9 +69,9 @@ ACTOR = "system:worker"
 class Process:
     """What all partitions of one process share. `runner` names this process, anew at each start.
 
-    `begun` has every call that can't be repeated and was begun here: none is begun twice, and none is cancelled
-    when its partition moves or restores. `telling` are results on their way into the log: they were paid for, and
-    nothing cancels them either. Both outlive every partition's state.
+    `begun` has every call that can't be repeated and was begun here, until the log has what became of it: none is begun
+    twice, and none is cancelled when its partition moves or restores. `telling` are results on their way into the log:
+    they were paid for, and nothing cancels them either. Both outlive every partition's state.
     """
 
     log: Log
@@ -142,6 +142,8 @@ class Effects:
             running = self._running[run_id] = {}
         for effect in [effect for effect in running if effect not in wanted]:
             running.pop(effect).cancel()
+            if isinstance(effect, CallToolOnce):
+                self._settled(effect.call_id)
         if run is not None:
             for effect in wanted:
                 if effect not in running:
@@ -289,6 +291,11 @@ class Effects:
         await self._until_held()
         if request.call_id not in self._process.begun:
             self._process.begun[request.call_id] = self._task(self._call_tool(run, request, _Work()))
+
+    def _settled(self, call_id: CallId) -> None:
+        """Forget a call when it has ended: the log says by now that it must not be begun again."""
+        if (begun := self._process.begun.get(call_id)) is not None:
+            begun.add_done_callback(lambda _: self._process.begun.pop(call_id, None))
 
     async def _call_tool(self, run: Run, request: ToolRequest, work: _Work) -> None:
         begun_s = time.perf_counter()

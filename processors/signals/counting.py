@@ -13,6 +13,7 @@ from streams.partitioner import partition_of
 
 logger = logging.getLogger(__name__)
 
+POSITION = b"position:"  # with the partition's number after it, the key of the offset behind what was counted there
 TOLD_EVERY = 1_000  # evictions: each thousandth is told, the others are only counted
 
 
@@ -35,6 +36,17 @@ class Counting:
     def moved(self) -> None:
         """Say that other partitions are held now: what the table holds is looked at anew."""
         self._keys = None
+
+    def position(self, partition: int) -> int:
+        """Return the offset of the first record of a partition that was not counted yet.
+
+        It lies in the table, with what was counted: whoever delivers the records may repeat or leave out some.
+        """
+        return int(self._table.get(POSITION + str(partition).encode(), b"0"))
+
+    def done(self, record: Record) -> None:
+        """Say that all is done that follows from a record: the position is behind it now."""
+        self._table[POSITION + str(record.partition).encode()] = str(record.offset + 1).encode()
 
     def take(self, record: Record) -> Draft | None:
         """Count one record of observations; return the signal that it raises.
@@ -75,6 +87,8 @@ class Counting:
         """Return the keys of what the table holds, the longest unheard of first."""
         found: list[tuple[Place, str, bytes, int]] = []
         for series, stored in self._table.items():
+            if series.startswith(POSITION):
+                continue
             try:
                 kept = decode(stored)
             except ValueError:

@@ -4,10 +4,11 @@ Our topics have one name everywhere, so every xdist worker has a Kafka and a dat
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from infra.dev.kafka import KafkaServer
@@ -35,9 +36,15 @@ async def system(postgres_url: str, session_dir: Path) -> AsyncIterator[System]:
         await create_topics(kafka.address, partitions=4, replication_factor=1, module_topics=("module.events",))
         async with KafkaLog(kafka.address) as log, asyncpg.create_pool(endpoints.postgres, min_size=1) as pool:
             await migrate(pool)
-            made = System(endpoints, log, pool, home)
-            yield made
-            for worker in made.workers:
-                if worker.poll() is None:
-                    worker.kill()
-                    worker.wait()
+            yield System(endpoints, log, pool, home)
+
+
+@pytest.fixture(autouse=True)
+def no_worker_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kill what a test that failed has left running: it would take partitions from the workers of the next."""
+    yield
+    if "system" in request.fixturenames:
+        for worker in request.getfixturevalue("system").workers:
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()

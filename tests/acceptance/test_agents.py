@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from infra.agent_files import write_agent
 from infra.asking import ask
@@ -42,7 +41,6 @@ def file(folder: Path, agent: AgentConfig) -> str:
     return str(path)
 
 
-@pytest.mark.timeout(180)
 async def test_an_agent_is_changed_compared_and_rolled_back(system: System, tmp_path: Path) -> None:
     first = config("reader", description="One.", goals=[{"name": "Read"}])
     second = first.model_copy(update={"description": "Two.", "allowed_tools": ("crm_*",)})
@@ -76,7 +74,6 @@ async def test_an_agent_is_changed_compared_and_rolled_back(system: System, tmp_
         assert "create it again" in told
 
 
-@pytest.mark.timeout(180)
 async def test_runs_finish_or_are_cancelled_when_their_agent_is_deactivated(system: System) -> None:
     site_id = new_site()
     cli = Cli(system, site_id)
@@ -111,7 +108,6 @@ async def _asked(system: System, agent_id: AgentId) -> list[ApprovalRequested]:
     return [e.event for e in await system.history(agent_id) if isinstance(e.event, ApprovalRequested)]
 
 
-@pytest.mark.timeout(180)
 async def test_goals_move_with_the_events_of_modules(system: System) -> None:
     site_id = new_site()
     cli = Cli(system, site_id)
@@ -142,7 +138,6 @@ async def test_goals_move_with_the_events_of_modules(system: System) -> None:
         assert "Revenue" in (await cli.say("show", "closer"))[0]
 
 
-@pytest.mark.timeout(180)
 async def test_the_shipped_agents_are_created_at_once(system: System) -> None:
     cli = Cli(system, new_site())
     async with system.working():

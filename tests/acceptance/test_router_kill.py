@@ -61,11 +61,10 @@ async def publish(system: System, events: list[dict[str, Any]]) -> None:
 
 async def started(system: System, told: Told) -> Counter[tuple[AgentId, str]]:
     found: Counter[tuple[AgentId, str]] = Counter()
-    for agent_id in told.agents:
-        for envelope in await system.history(AgentId(agent_id)):
-            assert not isinstance(envelope.event, TriggerSkipped)
-            if isinstance(envelope.event, ExecutionStarted):
-                found[envelope.event.agent_id, envelope.event.trigger.id] += 1
+    for envelope in await system.history(*map(AgentId, told.agents)):
+        assert not isinstance(envelope.event, TriggerSkipped)
+        if isinstance(envelope.event, ExecutionStarted):
+            found[envelope.event.agent_id, envelope.event.trigger.id] += 1
     return found
 
 

@@ -26,7 +26,12 @@ from tests.acceptance.system import System, config, new_site
 SOURCE = "/chaos"
 AGENTS = 3
 PERSON_S = 5.0
-UNLIMITED = {"max_runs_per_hour": 1_000_000, "max_runs_per_day": 1_000_000, "max_concurrent_runs": 10_000}
+UNLIMITED = {
+    "timeout_seconds": 1_800,
+    "max_runs_per_hour": 1_000_000,
+    "max_runs_per_day": 1_000_000,
+    "max_concurrent_runs": 10_000,
+}
 
 TERMINAL = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTimedOut)
 

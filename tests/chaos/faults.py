@@ -57,7 +57,13 @@ class Armed:
 
 
 async def kills(
-    rig: Rig, bed: Bed, cycles: Sequence[Cycle], *, abreast: int, done: Callable[[Cycle, bool], None]
+    rig: Rig,
+    bed: Bed,
+    cycles: Sequence[Cycle],
+    *,
+    abreast: int,
+    done: Callable[[Cycle, bool], None],
+    point_s: float = POINT_S,
 ) -> None:
     """Let one worker after the other die at its point, `abreast` of them at a time; tell of each that has died."""
     left, armed = list(reversed(cycles)), list[Armed]()
@@ -65,7 +71,7 @@ async def kills(
         while left and len(armed) < abreast:
             await bed.publish(rig.system.log, EVENTS_A_CYCLE)
             cycle = left.pop()
-            armed.append(Armed(cycle, rig.start_worker(str(cycle)), time.monotonic() + POINT_S))
+            armed.append(Armed(cycle, rig.start_worker(str(cycle)), time.monotonic() + point_s))
         await asyncio.sleep(POLL_S)
         for one in list(armed):
             code = one.worker.poll()

@@ -40,13 +40,16 @@ def ended(log: MemoryLog) -> bool:
 
 async def test_a_call_that_cant_be_repeated_is_begun_after_its_right_is_in_the_log() -> None:
     log, tools = await new_log(), StubTools(gate=asyncio.Event())
-    async with Owner(process(log, StubModel(CHARGE), tools), log):
+    shared = process(log, StubModel(CHARGE), tools)
+    async with Owner(shared, log):
         await tell(log, create(), activate(), start())
         await until(lambda: tools.requests)
         assert lines(log)[-1] == "tool.started a"
+        assert len(shared.begun) == 1
         assert tools.gate is not None
         tools.gate.set()
         await until(lambda: "execution.completed" in lines(log))
+        await until(lambda: not shared.begun)  # nothing of it is kept for ever
     assert len(tools.requests) == 1
 
 

@@ -144,7 +144,7 @@ class TwoOwners(RuleBasedStateMachine):
 
 TestTwoOwners = TwoOwners.TestCase
 TestTwoOwners.settings = settings(
-    max_examples=30,
+    max_examples=10,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

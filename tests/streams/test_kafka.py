@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import OutOfOrderSequenceNumber
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import CoordinatorLoadInProgressError, OutOfOrderSequenceNumber
 from aiokafka.producer import message_accumulator
 from aiokafka.record import default_records
 
@@ -294,6 +295,28 @@ async def test_a_member_reads_on_behind_poison(kafka_log: KafkaLog, topic: str) 
         while len(found) < 4:
             found += await member.poll_any()
     assert [r.offset for r in found] == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("error", [CoordinatorLoadInProgressError, AssertionError], ids=lambda error: error.__name__)
+async def test_who_holds_nothing_and_does_not_poll_gets_into_the_group_after_an_error(
+    kafka_log: KafkaLog, topic: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, failures = asyncio.Event(), list[type[Exception]]()
+    join = GroupCoordinator.ensure_active_group
+
+    async def fails_once(self: GroupCoordinator, *given: object) -> object:
+        if self.group_id == topic and not failures:
+            failures.append(error)
+            raise error
+        return await join(self, *given)
+
+    async def on_rebalance(revoked: frozenset[int], assigned: frozenset[int]) -> None:
+        held.set()
+
+    monkeypatch.setattr(GroupCoordinator, "ensure_active_group", fails_once)
+    async with asyncio.timeout(20), kafka_log.member(topic, topic, on_rebalance):
+        await held.wait()
+    assert failures == [error]
 
 
 def test_the_fixture_of_poison_is_poison() -> None:
