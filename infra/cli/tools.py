@@ -129,11 +129,11 @@ def remove(name: ToolName, as_json: JsonFlag = False) -> None:
 
 @app.command("reseal")
 def reseal(as_json: JsonFlag = False) -> None:
-    """Seal all tools' secrets with the first of DRAMAC_SECRET_KEYS, so that the others can be taken away."""
+    """Seal the secrets of all tools and MCP servers with the first of DRAMAC_SECRET_KEYS, so that the others can be taken away."""
 
     async def work(settings: Settings, store: SiteToolStore) -> None:
         sealer = sealer_of(settings)
-        done = await store.reseal(sealer)
+        done = await store.reseal(sealer) + await McpStore(store.pool).reseal(sealer)
         if as_json:
             print_json({"resealed": done, "key_id": sealer.newest})
         else:

@@ -39,6 +39,10 @@ APPROVED = """
 SELECT server, tool, sha256, told::text AS told, definition::text AS definition, approved_by FROM tools.mcp_tools
 WHERE site_id = $1 AND ($2::text IS NULL OR server = $2) ORDER BY server, tool LIMIT $3
 """
+ALL_SECRETS = """
+SELECT site_id::text, name, key_id, nonce, ciphertext FROM tools.mcp_servers WHERE key_id IS NOT NULL FOR UPDATE
+"""
+RESEAL = "UPDATE tools.mcp_servers SET key_id = $3, nonce = $4, ciphertext = $5 WHERE site_id = $1 AND name = $2"
 COUNT_TOOLS = "SELECT count(*) FROM tools.mcp_tools WHERE site_id = $1"
 
 
@@ -161,6 +165,23 @@ class McpStore:
             )
             for row in rows
         )
+
+    async def reseal(self, sealer: Sealer) -> int:
+        """Seal every secret with the newest master key; return how many were sealed with another.
+
+        Raises:
+            ConfigurationError: one does not open; nothing was changed.
+        """
+        done = 0
+        with failures_in_words():
+            async with self._pool.acquire() as db, db.transaction():
+                for row in await db.fetch(ALL_SECRETS):
+                    old = Sealed(row["key_id"], row["nonce"], row["ciphertext"])
+                    new = sealer.reseal(old, context_of(row["site_id"], row["name"]))
+                    if new is not old:
+                        await db.execute(RESEAL, row["site_id"], row["name"], new.key_id, new.nonce, new.ciphertext)
+                        done += 1
+        return done
 
     async def definitions(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
         """Return the approved tools as models and the policy see them."""

@@ -13,7 +13,8 @@ from infra.mcp.commands import McpCommand
 from infra.mcp.frozen import definition_of, offer_of, tool_name
 from infra.mcp.gateway import McpGateway
 from infra.mcp.session import McpSessions
-from infra.mcp.store import McpStore
+from infra.mcp.store import McpStore, context_of
+from infra.secrets import Sealer
 from infra.tools.hosts import Hosts, parse_hosts
 from infra.web.addresses import Exemption
 from infra.web.connecting import Connector
@@ -180,6 +181,12 @@ async def test_a_secret_is_sent_in_its_header_and_sealed_for_its_server(store: M
     assert {each["x-key"] for each in shelf.headers} == {SECRET.decode()}
     row = await pool.fetchrow("SELECT * FROM tools.mcp_servers WHERE site_id = $1", site)
     assert SECRET.decode() not in str(row)
+    older = Sealer(sealer().keys, "k1")
+    assert await store.reseal(older) >= 1
+    assert await store.reseal(older) == 0
+    sealed = (await store.get(site, "books")).sealed
+    assert sealed is not None
+    assert (sealed.key_id, sealer().open(sealed, context_of(site, "books"))) == ("k1", SECRET)
     with pytest.raises(RefusedError, match="already"):
         await store.add(site, "books", "https://other.example.com/mcp", "eve")
 
