@@ -129,7 +129,7 @@ def remove(name: ToolName, as_json: JsonFlag = False) -> None:
 
 @app.command("reseal")
 def reseal(as_json: JsonFlag = False) -> None:
-    """Seal the secrets of all tools and MCP servers with the first of DRAMAC_SECRET_KEYS, so that the others can be taken away."""
+    """Seal the secrets of all tools and MCP servers with the first of DRAMAC_SECRET_KEYS."""
 
     async def work(settings: Settings, store: SiteToolStore) -> None:
         sealer = sealer_of(settings)
