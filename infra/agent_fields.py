@@ -17,6 +17,7 @@ from processors.agents.reading import nested_model
 from schemas.agents import AgentConfig
 from schemas.message import Json
 
+MOST_NAMED = 8  # values that a type lists; where there are more, the meaning says where they stand
 MEANINGS = {
     "slug": "the name by which commands and other agents know it; it never changes. Without one, it is made of `name`",
     "name": "what people call it",
@@ -42,6 +43,11 @@ MEANINGS = {
     "goals[].aggregate": "what the value is made of: the sum of these amounts, the last of them, or their average",
     "goals[].period": "when it begins anew, in UTC; without one, it goes on for ever",
     "constraints": "what it must not do; the model is told",
+    "enforced_constraints": "what it must not do, which the model is told and held to",
+    "enforced_constraints[].text": "the constraint in words: the model and who is asked read them",
+    "enforced_constraints[].tools": "globs of the tools that it is about",
+    "enforced_constraints[].condition": "CEL over `tool`, `arguments`, `agent` and `trigger`: which of their calls",
+    "enforced_constraints[].effect": "whether such a call waits for a person, or is denied",
     "examples": "what came in, and what a good answer is",
     "examples[].input": "what came in",
     "examples[].output": "what a good answer is",
@@ -65,6 +71,21 @@ MEANINGS = {
     "max_concurrent_runs": "the runs at a time",
     "allowed_tools": "globs of the tools that it may use; what nothing allows is denied",
     "denied_tools": "globs of the tools that it may not use, whatever is allowed",
+    "permissions": "its rights, of those in governance.md; without the field, all that its site has",
+    "risk_rules": "what raises the risk of a call, besides what its tool and its site say",
+    "risk_rules[].tool": "a glob of the tools that it is about",
+    "risk_rules[].risk": "the risk that such a call has at least",
+    "risk_rules[].argument": "where a value stands in the arguments, such as `to` or `order.amount`; may be `field`",
+    "risk_rules[].comparison": "how the value (a number, or the length of a list) must stand to the threshold",
+    "risk_rules[].threshold": "what the value is compared with; without it, the rule holds where there is a value",
+    "risk_rules[].condition": "CEL over `tool`, `arguments`, `agent` and `trigger`: which of these calls",
+    "risk_rules[].explanation": "why, for who is asked",
+    "approval_threshold": "from which risk on a call waits for a person; a critical one does in any case",
+    "approval_timeout_seconds": "how long that person may take",
+    "approver_role": "the role of who may answer",
+    "on_denial": "what becomes of a run whose call was denied: it is cancelled, or its model is told",
+    "on_expiry": "what becomes of it when nobody answered: cancelled, its call denied, or another role is asked",
+    "escalate_to": "that other role",
     "managed_agents": "an orchestrator's: the slugs of the agents it may delegate to",
     "max_delegations_per_run": "how many runs of managed agents a run may start",
     "delegation_rules": "an orchestrator's: when to delegate to whom",
@@ -137,7 +158,7 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(parts[0])
     if origin is Literal:
-        return " | ".join(parts)
+        return " | ".join(parts) if len(parts) <= MOST_NAMED else "name"
     if origin in (Union, UnionType):
         return _type(next(part for part in parts if part is not NoneType))
     if origin is tuple:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Protocol
 
+from infra.governance import Governance
 from infra.models.scripted import PROVIDER as SCRIPTED
 from processors.executions.context import Context
 from processors.executions.state import Run
@@ -11,6 +12,7 @@ from processors.tools.registry import Registry
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.governance import SiteGrants
 from schemas.ids import SiteId
 from schemas.reports import GENERATE_REPORT
 
@@ -32,11 +34,19 @@ class SiteTools(Protocol):
 class CatalogueContext:
     """A `ContextPort` that knows which tools there are, and no memories yet."""
 
-    def __init__(self, registry: Registry, modules: Collection[str], own: SiteTools | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        modules: Collection[str],
+        governance: Governance | None = None,
+        own: SiteTools | None = None,
+    ) -> None:
         """Offer the registry's tools, and each site its `own`, as far as they need only these `modules`."""
         self._registry = registry
         self._modules = modules
         self._own = own
+        self._governance = governance or Governance()
+        self._grants: dict[SiteId | None, SiteGrants] = {}  # None: of all sites of which nothing of their own is said
 
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
@@ -44,7 +54,13 @@ class CatalogueContext:
         own = await self._own.tools(run.site_id) if self._own is not None else ()
         tools = self._registry.visible(allowed, config.denied_tools, self._modules, own)
         tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
-        return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)))
+        return Context(Catalogue(tools=tools, prices=(SCRIPTED_PRICE,)), site=self._site(run.site_id))
+
+    def _site(self, site_id: SiteId) -> SiteGrants:
+        own = site_id if site_id in self._governance.sites else None
+        if own not in self._grants:
+            self._grants[own] = self._governance.grants(site_id, self._modules)
+        return self._grants[own]
 
 
 def _for_agent(tool: ToolDefinition, config: AgentConfig) -> ToolDefinition | None:

@@ -12,6 +12,7 @@ from infra.mcp.commands import McpCommand
 from infra.models.addresses import ProviderAddress
 from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
+from schemas.governance import APPROVER, Role
 from schemas.ids import SiteId, parse_site_id
 
 PREFIX = "DRAMAC_"
@@ -68,6 +69,14 @@ class Settings(BaseSettings):
     report_templates: Path | None = Field(
         default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
     )
+    governance: Path | None = Field(
+        default=None,
+        description="a file of what sites may do and hold to be risky; all they can and the shipped rules else",
+    )
+    approval_webhook: ModuleAddress | None = Field(
+        default=None, description='who is told that an approval waits: {"url": "https://…", "secret": "…"}'
+    )
+    roles: tuple[Role, ...] = Field(default=(APPROVER,), description="the roles of who gives the commands here")
     log_level: LogLevel = "warning"
     debug: bool = Field(default=False, description="show tracebacks of errors that should not happen")
 

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -17,6 +17,7 @@ from infra.connections import open_log, open_pool
 from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
+from infra.governance import load_governance
 from infra.guardians import Guardians
 from infra.mcp.frozen import MODULE as MCP_TOOLS
 from infra.mcp.gateway import McpGateway, Sessions
@@ -28,6 +29,7 @@ from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
 from infra.modules.telling import EventGateway
+from infra.notify import ApprovalNotifier
 from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
 from infra.secrets import sealer_of
@@ -50,6 +52,7 @@ from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.agent_events import AgentEventRouter
 from processors.triggers.router import Router
+from projections.db import Pool
 from projections.projector import Projector
 from schemas.errors import DramacError
 from streams.client import ModuleEventPublisher
@@ -75,11 +78,13 @@ class House:
     routers: Sequence[Router]
     projector: Projector | None
     guardians: Guardians | None
+    notifier: ApprovalNotifier | None
 
     async def run(self) -> None:
         """Run everything until cancelled; if one part ends with an error, all end with it."""
         parts = [router.run() for router in self.routers]
-        parts += [part.run() for part in (self.worker, self.projector, self.guardians) if part is not None]
+        others = (self.worker, self.projector, self.guardians, self.notifier)
+        parts += [part.run() for part in others if part is not None]
         parts += [self.sandbox.run()] if self.worker is not None else []
         try:
             async with asyncio.TaskGroup() as group:
@@ -101,11 +106,13 @@ async def open_house(
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
         open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as models,
+        _notifier(settings, pool, wanted) as notifier,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
+        governance = await asyncio.to_thread(load_governance, settings.governance)
         reports = ReportGateway(pool, templates, system_ms)
         own_tools, mcp, python = SiteToolStore(pool), McpStore(pool), PythonTools(installed_tools())
         if "decider" in wanted:
@@ -127,6 +134,7 @@ async def open_house(
             context=CatalogueContext(
                 Registry((*BUILTIN, report_tool(templates), *python.definitions)),
                 SANDBOX_MODULES | settings.modules.keys(),
+                governance,
                 own=OfferedTools([own_tools.definitions, mcp.definitions]),
             ),
         )
@@ -139,6 +147,7 @@ async def open_house(
             _routers(log, settings, now_ms) if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
             Guardians(log, settings) if "guardian" in wanted else None,
+            notifier,
         )
 
 
@@ -146,6 +155,15 @@ def _mcp_sessions(settings: Settings) -> Sessions:
     from infra.mcp.opening import open_sessions  # the library takes a second to import, and most call no such server
 
     return open_sessions(settings)
+
+
+def _notifier(
+    settings: Settings, pool: Pool, roles: Collection[Role]
+) -> AbstractAsyncContextManager[ApprovalNotifier | None]:
+    """Return who tells of approvals: the projector's part, since it reads what that writes."""
+    if settings.approval_webhook is None or "projector" not in roles:
+        return nullcontext()
+    return ApprovalNotifier(pool, settings.approval_webhook)
 
 
 def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:

@@ -27,6 +27,12 @@ class ApprovalDelta:
     resolved_at: datetime | None = None
     resolved_by: str | None = None
     resolution_note: str | None = None
+    role: str | None = None
+    escalated_at: datetime | None = None
+    arguments: str | None = None
+    edited_by: str | None = None
+    replaces: Uuid | None = None
+    replaced_by: Uuid | None = None
 
 
 APPROVALS = statement(
@@ -45,14 +51,21 @@ WHEN MATCHED THEN UPDATE SET
   expires_at = coalesce(d.expires_at, a.expires_at),
   resolved_at = coalesce(d.resolved_at, a.resolved_at),
   resolved_by = coalesce(d.resolved_by, a.resolved_by),
-  resolution_note = coalesce(d.resolution_note, a.resolution_note)
+  resolution_note = coalesce(d.resolution_note, a.resolution_note),
+  role = coalesce(d.role, a.role),
+  escalated_at = coalesce(d.escalated_at, a.escalated_at),
+  arguments = coalesce(d.arguments::jsonb, a.arguments),
+  edited_by = coalesce(d.edited_by, a.edited_by),
+  replaces = coalesce(d.replaces, a.replaces),
+  replaced_by = coalesce(d.replaced_by, a.replaced_by)
 WHEN NOT MATCHED THEN INSERT (
   site_id, id, execution_id, agent_id, call_id, created_at, status, step_number, action_type, action_description,
-  risk_level, risk_explanation, call_sha256, expires_at, resolved_at, resolved_by, resolution_note
+  risk_level, risk_explanation, call_sha256, expires_at, resolved_at, resolved_by, resolution_note,
+  role, escalated_at, arguments, edited_by, replaces, replaced_by
 ) VALUES (
   d.site_id, d.id, d.execution_id, d.agent_id, d.call_id, d.created_at, d.status, d.step_number, d.action_type,
   d.action_description, d.risk_level, d.risk_explanation, d.call_sha256, d.expires_at, d.resolved_at,
-  d.resolved_by, d.resolution_note
+  d.resolved_by, d.resolution_note, d.role, d.escalated_at, d.arguments::jsonb, d.edited_by, d.replaces, d.replaced_by
 )
 """,
 )

@@ -54,6 +54,7 @@ class RunDelta:
     duration_ms: int | None = None
     delegated_runs: int = 0
     delegated_cost_micros: int = 0
+    requested_by: str | None = None
 
 
 EXECUTIONS = statement(
@@ -96,14 +97,15 @@ WHEN MATCHED THEN UPDATE SET
   completed_at = coalesce(d.completed_at, e.completed_at),
   duration_ms = coalesce(d.duration_ms, e.duration_ms),
   delegated_runs = e.delegated_runs + d.delegated_runs,
-  delegated_cost_micros = e.delegated_cost_micros + d.delegated_cost_micros
+  delegated_cost_micros = e.delegated_cost_micros + d.delegated_cost_micros,
+  requested_by = coalesce(d.requested_by, e.requested_by)
 WHEN NOT MATCHED THEN INSERT (
   site_id, id, agent_id, started_at, correlation_id, updated_at, last_sequence, agent_version,
   trigger_type, trigger_event_type, trigger_source, trigger_id, trigger_subject, trigger_depth, trigger_data,
   limits, initial_context, catalogue_sha256, outcome, pending_approvals, current_step,
   result, error_reason, error, ended_by, actions_taken,
   llm_calls, tool_calls, tokens_input, tokens_output, tokens_cached, cost_micros, currency, completed_at, duration_ms,
-  parent_agent_id, parent_execution_id, parent_call_id, delegated_runs, delegated_cost_micros
+  parent_agent_id, parent_execution_id, parent_call_id, delegated_runs, delegated_cost_micros, requested_by
 ) VALUES (
   d.site_id, d.id, d.agent_id, d.started_at, d.correlation_id, d.updated_at, d.last_sequence, d.agent_version,
   d.trigger_type, d.trigger_event_type, d.trigger_source, d.trigger_id, d.trigger_subject, d.trigger_depth,
@@ -112,7 +114,7 @@ WHEN NOT MATCHED THEN INSERT (
   d.result, d.error_reason, d.error, d.ended_by, d.actions_taken::jsonb,
   d.llm_calls, d.tool_calls, d.tokens_input, d.tokens_output, d.tokens_cached, d.cost_micros, d.currency,
   d.completed_at, d.duration_ms,
-  d.parent_agent_id, d.parent_execution_id, d.parent_call_id, d.delegated_runs, d.delegated_cost_micros
+  d.parent_agent_id, d.parent_execution_id, d.parent_call_id, d.delegated_runs, d.delegated_cost_micros, d.requested_by
 )
 """,
 )

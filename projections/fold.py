@@ -22,6 +22,7 @@ from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
 from schemas.errors import DecodeError
+from schemas.governance import APPROVER
 from schemas.reports import GENERATE_REPORT
 
 Handler = Callable[[Batch, Fact, dict[str, Any]], None]
@@ -164,6 +165,8 @@ def _execution_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     run.trigger_subject, run.trigger_depth = trigger["subject"], trigger["depth"]
     run.trigger_data = as_json(trigger["data"])
     run.limits = as_json(data["limits"])
+    if data.get("requester") is not None:
+        run.requested_by = data["requester"]["actor"]
     if (delegator := trigger.get("delegator")) is not None:
         run.parent_agent_id = uuid_text(delegator["agent_id"])
         run.parent_execution_id = uuid_text(delegator["execution_id"])
@@ -361,6 +364,12 @@ def _approval_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     approval.risk_level, approval.risk_explanation = data["risk_level"], data["risk_explanation"]
     approval.call_sha256 = data["call_sha256"]
     approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
+    approval.role = data.get("role", APPROVER)
+    if data.get("arguments") is not None:
+        approval.arguments = as_json(data["arguments"])
+    if data.get("edited_by") is not None:
+        approval.edited_by, approval.replaces = data["edited_by"], uuid_text(data["replaces"])
+        batch.call(fact, data["call_id"], data["action_type"], "pending").input = approval.arguments
     batch.usage_of(fact).approvals += 1
 
 
@@ -369,6 +378,15 @@ def _approval_resolved(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     approval = batch.approval(fact, "approved" if data["approved"] else "denied")
     approval.resolved_at, approval.resolved_by = fact.at, data["resolved_by"]
     approval.resolution_note = data["note"]
+    if data.get("replaced_by") is not None:
+        approval.replaced_by = uuid_text(data["replaced_by"])
+
+
+def _approval_escalated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    approval = batch.approval(fact, "pending")
+    approval.role, approval.escalated_at = data["role"], fact.at
+    approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
 
 
 def _approval_expired(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -440,6 +458,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.ToolInDoubt, _tool_in_doubt),
         (ev.ApprovalRequested, _approval_requested),
         (ev.ApprovalResolved, _approval_resolved),
+        (ev.ApprovalEscalated, _approval_escalated),
         (ev.ApprovalExpired, _approval_expired),
         (ev.DelegationStarted, _delegation_told),
         (ev.DelegationFinished, _delegation_finished),

@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from schemas.agent_rules import DelegationRule, Expression, Glob, MonitoringRule, Name, Slug, Text
+from schemas.catalogue import RiskLevel
 from schemas.conditions import compile_condition
 from schemas.errors import ConditionError
+from schemas.governance import APPROVER, EnforcedConstraint, Permission, RiskRule, Role
 from schemas.message import STORED, Message
 from schemas.module_events import SIGNAL_RAISED
 from schemas.schedules import check_zone, parse_schedule, schedule_key
@@ -70,6 +72,7 @@ class AgentConfig(Message):
     system_prompt: Text
     goals: tuple[Goal, ...] = Field(default=(), max_length=50)
     constraints: tuple[Text, ...] = Field(default=(), max_length=50)
+    enforced_constraints: tuple[EnforcedConstraint, ...] = Field(default=(), max_length=50)
     examples: tuple[Example, ...] = Field(default=(), max_length=20)
 
     triggers: tuple[str, ...] = Field(default=("manual",), max_length=100)
@@ -95,6 +98,15 @@ class AgentConfig(Message):
 
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
+    permissions: tuple[Permission, ...] | None = Field(default=None, max_length=100)
+
+    risk_rules: tuple[RiskRule, ...] = Field(default=(), max_length=100)
+    approval_threshold: RiskLevel = "high"
+    approval_timeout_seconds: int = Field(default=86_400, ge=60, le=30 * 86_400)
+    approver_role: Role = APPROVER
+    on_denial: Literal["cancel", "tell"] = "cancel"
+    on_expiry: Literal["cancel", "deny", "escalate"] = "cancel"
+    escalate_to: Role | None = None
 
     managed_agents: tuple[Slug, ...] = Field(default=(), max_length=100)
     max_delegations_per_run: int = Field(default=8, ge=1, le=100)

@@ -13,8 +13,9 @@ from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.chat import FinishReason, ToolCall, Usage
 from schemas.delegation import Outcome
+from schemas.governance import Requester, Role, SiteGrants
 from schemas.ids import ApprovalId, CallId, ExecutionId
-from schemas.message import Json, Message
+from schemas.message import Json, JsonObject, Message
 from schemas.module_events import EventType, Reference, Trigger
 
 LATEST_MS = 253_402_300_799_999  # the end of the year 9999: no calendar goes further
@@ -81,10 +82,15 @@ class RecordGoalProgress(Command):
 
 
 class StartExecution(Command):
-    """Start a run, if the agent admits the trigger; a trigger seen before changes nothing."""
+    """Start a run, if the agent admits the trigger; a trigger seen before changes nothing.
+
+    `requester` is for whom it works, as the edge found; without one, it is the site's own automation. A person who asks
+    works for themselves, whatever is said here of somebody else.
+    """
 
     wire = "ai.execution.start"
     trigger: Trigger
+    requester: Requester | None = None
 
 
 class AdvanceSchedule(Command):
@@ -152,6 +158,7 @@ class RecordContext(Command):
     entity: Json = None
     catalogue_sha256: str
     catalogue: Catalogue | None = None
+    site: SiteGrants | None = None
 
 
 class RecordThought(Command):
@@ -246,13 +253,21 @@ class ResolveDoubt(Command):
 
 
 class ResolveApproval(Command):
-    """A person's word on a risky call. What is executed are the arguments in the log, never any sent here."""
+    """A person's word on a risky call. What is executed are the arguments in the log, never any sent here.
+
+    `roles` are the person's, as the edge that authenticated them knows: never what a client says of itself.
+    `call_sha256` is of what the person saw. Other `arguments` don't change what was asked: they ask anew, and somebody
+    else must agree.
+    """
 
     wire = "ai.approval.resolve"
     execution_id: ExecutionId
     approval_id: ApprovalId
     approved: bool
     note: str = Field(default="", max_length=ERROR_CHARS)
+    roles: tuple[Role, ...] = Field(default=(), max_length=100)
+    call_sha256: str | None = Field(default=None, max_length=64)
+    arguments: JsonObject | None = None
 
 
 class ExpireApproval(Command):

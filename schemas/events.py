@@ -13,6 +13,7 @@ from schemas.catalogue import Catalogue, RiskLevel
 from schemas.chat import FinishReason, Usage
 from schemas.commands import RecalledMemory
 from schemas.delegation import Delegator, Outcome
+from schemas.governance import APPROVER, Requester, SiteGrants
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId
 from schemas.message import Json, JsonObject, Message
 from schemas.module_events import Trigger, TriggerType
@@ -21,7 +22,19 @@ SkipReason = Literal[
     "inactive", "not_allowed", "quota", "concurrency", "loop", "stale", "future", "cancelled", "internal"
 ]
 FailureReason = Literal["max_steps_reached", "model_failed", "content_filter", "invalid_reply", "denied", "internal"]
-DenialReason = Literal["unknown_tool", "not_allowed", "invalid_arguments", "too_many_calls", "approval", "expired"]
+DenialReason = Literal[
+    "unknown_tool",
+    "not_allowed",
+    "missing_permission",
+    "missing_module",
+    "arguments_too_large",
+    "invalid_arguments",
+    "constraint",
+    "rate_limited",
+    "too_many_calls",
+    "approval",
+    "expired",
+]
 
 
 class Event(Message):
@@ -44,7 +57,9 @@ class AgentCreated(Event):
     """An agent exists, not yet active."""
 
     wire = "ai.agent.created"
-    version = 3  # 1: a configuration without time zone and missed runs; 2: without rules by type and measured goals
+    # 1: a configuration without time zone and missed runs; 2: without rules by type and measured goals; 3: without
+    # permissions, risk rules and approvals
+    version = 4
     id: AgentId
     name: str
     type: AgentType
@@ -180,20 +195,24 @@ class ExecutionStarted(RunEvent):
     """A run began, for this trigger, with this version of its agent."""
 
     wire = "ai.execution.started"
+    version = 2  # 1: without whom it works for
     agent_id: AgentId
     trigger_type: TriggerType
     trigger: Trigger
     agent_version: int
     limits: RunLimits
+    requester: Requester | None = None
 
 
 class ContextAssembled(RunEvent):
-    """What the run knew when it began to think."""
+    """What the run knew when it began to think. `site` is set where the stream did not know the site's grants so."""
 
     wire = "ai.context.assembled"
+    version = 2  # 1: without the site's grants
     memories: tuple[RecalledMemory, ...]
     entity: Json
     catalogue_sha256: str
+    site: SiteGrants | None = None
 
 
 class RunTotals(Message):
@@ -407,6 +426,7 @@ class ToolDenied(RunEvent):
     """A call was refused and never made."""
 
     wire = "ai.tool.denied"
+    version = 2  # 1: with fewer reasons
     step: int
     call_id: CallId
     tool: str
@@ -424,9 +444,13 @@ class ToolInDoubt(RunEvent):
 
 
 class ApprovalRequested(RunEvent):
-    """A risky call waits for a person."""
+    """A risky call with these very arguments waits for a person with `role`.
+
+    Where a person changed the arguments, `edited_by` asks anew, in place of the approval `replaces`.
+    """
 
     wire = "ai.approval.requested"
+    version = 2  # 1: of the role 'approver', without the arguments, which are those of the thought
     approval_id: ApprovalId
     agent_id: AgentId
     step: int
@@ -437,17 +461,33 @@ class ApprovalRequested(RunEvent):
     risk_explanation: str
     call_sha256: str
     expires_at_ms: int
+    role: str = APPROVER
+    arguments: JsonObject | None = None
+    edited_by: str | None = None
+    replaces: ApprovalId | None = None
 
 
 class ApprovalResolved(RunEvent):
-    """A person answered."""
+    """A person answered; `replaced_by` is the approval that they asked for instead, with other arguments."""
 
     wire = "ai.approval.resolved"
+    version = 2  # 1: never with other arguments
     approval_id: ApprovalId
     call_id: CallId
     approved: bool
     resolved_by: str
     note: str
+    replaced_by: ApprovalId | None = None
+
+
+class ApprovalEscalated(RunEvent):
+    """Nobody answered in time: somebody with another role is asked now."""
+
+    wire = "ai.approval.escalated"
+    approval_id: ApprovalId
+    call_id: CallId
+    role: str
+    expires_at_ms: int
 
 
 class ApprovalExpired(RunEvent):
@@ -550,6 +590,7 @@ EVENTS: dict[str, type[Event]] = {
         ToolInDoubt,
         ApprovalRequested,
         ApprovalResolved,
+        ApprovalEscalated,
         ApprovalExpired,
         DelegationStarted,
         DelegationFinished,

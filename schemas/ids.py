@@ -103,9 +103,10 @@ def call_id_of(at_ms: int, execution_id: ExecutionId, step: int, position: int) 
     return CallId(timed_id(at_ms, "call", execution_id, step, position))
 
 
-def approval_id_of(at_ms: int, call_id: CallId) -> ApprovalId:
-    """Return the id of the approval that a call asks for."""
-    return ApprovalId(timed_id(at_ms, "approval", call_id))
+def approval_id_of(at_ms: int, call_id: CallId, edition: int = 0) -> ApprovalId:
+    """Return the id of the approval that a call asks for; each change of its arguments by a person is an edition."""
+    names = (call_id, edition) if edition else (call_id,)
+    return ApprovalId(timed_id(at_ms, "approval", *names))
 
 
 def event_id_of(at_ms: int, command_id: CommandId, offset: int, index: int) -> EventId:

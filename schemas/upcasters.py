@@ -22,8 +22,14 @@ def _as_it_is(payload: JsonObject) -> JsonObject:
 UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ai.agent.created", 1): _as_it_is,
     ("ai.agent.created", 2): _as_it_is,
+    ("ai.agent.created", 3): _as_it_is,
     ("ai.agent.updated", 1): _as_it_is,
     ("ai.agent.deactivated", 1): _as_it_is,
+    ("ai.execution.started", 1): _as_it_is,
+    ("ai.context.assembled", 1): _as_it_is,
+    ("ai.tool.denied", 1): _as_it_is,
+    ("ai.approval.requested", 1): _as_it_is,
+    ("ai.approval.resolved", 1): _as_it_is,
 }
 
 

@@ -21,7 +21,7 @@ def root() -> None:
 
 @app.command("check")
 def check(as_json: JsonFlag = False) -> None:
-    """Check the invariants I1 to I7 over the whole log and all tables; exit with 1 if one does not hold."""
+    """Check the invariants I1 to I8 over the whole log and all tables; exit with 1 if one does not hold."""
 
     async def work(settings: Settings) -> int:
         endpoints = await endpoints_of(settings)

@@ -43,6 +43,7 @@ COMMANDS = dict(
         _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
         _many("tools", "Tools that agents may call: add, list, show, remove; MCP servers."),
         _many("executions", "Runs: list, show, cancel, resolve-doubt."),
+        _many("approvals", "Risky actions that wait for a person: list, show, approve, deny."),
         _many("reports", "Reports that analysts made: list, show, templates."),
         _many("events", "The log: follow it, dump it."),
         _one(

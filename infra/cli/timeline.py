@@ -73,6 +73,8 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return f"{event.kind}{about}: {event.content}"
         case e.ApprovalRequested():
             return f"{event.action_description} ({event.risk_level} risk: {event.risk_explanation})"
+        case e.ApprovalEscalated():
+            return f"nobody answered in time: somebody with the role {event.role!r} is asked"
         case e.ApprovalResolved():
             return f"{'approved' if event.approved else 'denied'} by {event.resolved_by} {event.note}"
         case e.ExecutionCompleted():
@@ -103,7 +105,7 @@ def _mark(event: e.Event) -> tuple[str, str]:
             return "✓", "green"
         case e.ExecutionCompleted():
             return "■", "bold green"
-        case e.ApprovalRequested() | e.ToolInDoubt():
+        case e.ApprovalRequested() | e.ApprovalEscalated() | e.ToolInDoubt():
             return "?", "bold yellow"
         case (
             e.ToolFailed()

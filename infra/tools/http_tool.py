@@ -29,6 +29,7 @@ from processors.tools.port import ToolError
 from processors.tools.validation import validator_for
 from schemas.catalogue import RiskLevel, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.governance import Permission
 from schemas.message import Json, JsonObject, Message
 
 MODULE, ACTION = "http", "call"
@@ -115,7 +116,7 @@ class HttpTool(Message):
     idempotent: bool | None = Field(default=None, description="reading is; anything else only if the API says so")
     risk: RiskLevel | None = Field(default=None, description="low for GET, high for what changes something")
     is_dangerous: bool = False
-    requires_permissions: tuple[Word, ...] = Field(default=("access_external_apis",), max_length=14)
+    requires_permissions: tuple[Permission, ...] = Field(default=("access_external_apis",), max_length=14)
     requires_modules: tuple[Word, ...] = Field(default=(), max_length=20)
     rate_limit_per_minute: int | None = Field(default=None, ge=1)
     rate_limit_per_hour: int | None = Field(default=None, ge=1)

@@ -19,6 +19,7 @@ from schemas.commands import (
     StartExecution,
     UpdateAgent,
 )
+from schemas.envelope import is_person
 from schemas.events import (
     AgentActivated,
     AgentCreated,
@@ -35,6 +36,7 @@ from schemas.events import (
     SkipReason,
     TriggerSkipped,
 )
+from schemas.governance import Requester
 from schemas.ids import execution_id_of
 from schemas.message import STORED
 from schemas.module_events import TRIGGER_KEPT_MS, Trigger
@@ -42,11 +44,11 @@ from schemas.module_events import TRIGGER_KEPT_MS, Trigger
 FAULTS_TOLD = 5  # of a refused configuration; who wants all of them asks before sending
 
 
-def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int) -> list[Event]:
+def decide(agent: Agent, command: AgentCommand, live_runs: int, at_ms: int, actor: str) -> list[Event]:
     """Return the new facts; none if `command` was already handled. What can't be done is rejected, as an event."""
     match command:
         case StartExecution():
-            return _start(agent, command, live_runs, at_ms)
+            return _start(agent, command, live_runs, at_ms, _requester(command, actor))
         case AdvanceSchedule():
             return _advance(agent, command, live_runs, at_ms)
         case CreateAgent(config=config):
@@ -186,7 +188,17 @@ def _invalid(command: object, config: AgentConfig) -> list[Event]:
     return [rejected(command, "invalid_config", said)] if faults else []
 
 
-def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) -> list[Event]:
+def _requester(command: StartExecution, actor: str) -> Requester | None:
+    """Return for whom a run works. A person works for themselves, with the rights that their edge found, or none."""
+    said = command.requester
+    if not is_person(actor):
+        return said
+    return said if said is not None and said.actor == actor else Requester(actor=actor)
+
+
+def _start(
+    agent: Agent, command: StartExecution, live_runs: int, at_ms: int, requester: Requester | None = None
+) -> list[Event]:
     trigger = command.trigger
     if agent.triggers.remembers(trigger_print(trigger), at_ms):
         return []
@@ -206,6 +218,7 @@ def _start(agent: Agent, command: StartExecution, live_runs: int, at_ms: int) ->
                 max_tool_calls_per_step=config.max_tool_calls_per_step,
                 timeout_seconds=config.timeout_seconds,
             ),
+            requester=requester,
         )
     ]
 

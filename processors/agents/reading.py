@@ -13,6 +13,7 @@ from processors.agents.rules import expression_faults_of, faults_of, nearest
 from schemas.agent_rules import DelegationRule, MonitoringRule
 from schemas.agents import AgentConfig, Example, Goal
 from schemas.errors import Fault, InvalidAgentError
+from schemas.governance import EnforcedConstraint, RiskRule
 from schemas.message import Json, JsonObject
 
 FAULTS_TOLD = 50
@@ -23,6 +24,7 @@ OTHER_NAMES: Mapping[type[BaseModel], Mapping[str, str]] = {
     AgentConfig: {"type": "agent_type"},
     Goal: {"success_metric": "metric", "target_value": "target"},
     MonitoringRule: {"pattern": "name"},
+    RiskRule: {"field": "argument"},
 }
 # What people look for here, and where it is.
 ELSEWHERE = {
@@ -34,7 +36,14 @@ ELSEWHERE = {
     "site_id": "an agent belongs to the site of DRAMAC_SITE: leave it out",
     "id": "an agent's id follows from its site and slug: leave it out",
 }
-_NESTED: tuple[type[BaseModel], ...] = (Goal, Example, DelegationRule, MonitoringRule)
+_NESTED: tuple[type[BaseModel], ...] = (
+    Goal,
+    Example,
+    DelegationRule,
+    MonitoringRule,
+    RiskRule,
+    EnforcedConstraint,
+)
 _PATTERNS = {
     "slug": "a slug has small letters, digits, _ and -, at most 63, such as 'sales_dev'",
     "window": "a window is written as a number and s, m, h or d, such as '5m'",

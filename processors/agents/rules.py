@@ -14,6 +14,7 @@ from schemas.agent_rules import DelegationRule, MonitoringRule
 from schemas.agents import AgentConfig, AgentType, Goal
 from schemas.conditions import compile_amount, compile_condition
 from schemas.errors import ConditionError, Fault
+from schemas.governance import CALL, EnforcedConstraint, RiskRule
 
 _ONLY_OF: tuple[tuple[str, AgentType, str], ...] = (
     ("managed_agents", "orchestrator", "agents to manage"),
@@ -32,6 +33,7 @@ def faults_of(config: AgentConfig) -> list[Fault]:
         *_of_goals(config),
         *_of_delegation(config),
         *_of_rules(config),
+        *_of_approvals(config),
     ]
 
 
@@ -43,6 +45,16 @@ def expression_faults_of(config: AgentConfig) -> list[Fault]:
             compile_condition(text)
         except ConditionError as error:
             faults.append(Fault(path, str(error)))
+    guards: tuple[tuple[str, Sequence[RiskRule | EnforcedConstraint]], ...] = (
+        ("risk_rules", config.risk_rules),
+        ("enforced_constraints", config.enforced_constraints),
+    )
+    for field, rules in guards:
+        for at, rule in enumerate(rules):
+            try:
+                compile_condition(rule.condition or "true", CALL)
+            except ConditionError as error:
+                faults.append(Fault((field, at, "condition"), str(error)))
     for at, goal in enumerate(config.goals):
         try:
             compile_amount(goal.progress)
@@ -126,6 +138,18 @@ def _of_delegation(config: AgentConfig) -> Iterator[Fault]:
                 ("delegation_rules", at, "agent"),
                 f"{rule.agent!r} is not among the managed_agents{near or ': add it there'}",
             )
+
+
+def _of_approvals(config: AgentConfig) -> Iterator[Fault]:
+    for at, rule in enumerate(config.risk_rules):
+        if rule.threshold is not None and rule.argument is None:
+            yield Fault(("risk_rules", at, "argument"), "say what the threshold is for, such as `argument: amount`")
+    if config.on_expiry == "escalate" and config.escalate_to is None:
+        yield Fault(("escalate_to",), "say which role is asked when nobody answered, such as `escalate_to: manager`")
+    if config.escalate_to is not None and config.on_expiry != "escalate":
+        yield Fault(("on_expiry",), "escalate_to is followed only with `on_expiry: escalate`")
+    if config.escalate_to == config.approver_role:
+        yield Fault(("escalate_to",), f"{config.escalate_to!r} was asked already: name another role")
 
 
 def _of_rules(config: AgentConfig) -> Iterator[Fault]:

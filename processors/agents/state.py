@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from processors.runtime.ledger import HOUR_MS, Ledger
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
+from schemas.governance import SiteGrants
 from schemas.ids import AgentId, SiteId
 
 DAY_MS = 24 * HOUR_MS
@@ -58,6 +59,8 @@ class Agent:
     day: deque[int] = field(default_factory=deque)
     goals: dict[str, GoalProgress] = field(default_factory=dict)
     schedules: dict[str, Planned] = field(default_factory=dict)
+    site: SiteGrants | None = None
+    tool_calls: dict[str, deque[int]] = field(default_factory=dict)
 
     @property
     def config(self) -> AgentConfig:

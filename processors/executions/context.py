@@ -7,16 +7,18 @@ from processors.executions.state import Run
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.commands import RecalledMemory
+from schemas.governance import SiteGrants
 from schemas.message import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Tools and prices in force, memories that fit, and the entity that the trigger is about."""
+    """Tools and prices in force, memories that fit, the entity that the trigger is about, and what the site may do."""
 
     catalogue: Catalogue
     memories: tuple[RecalledMemory, ...] = ()
     entity: Json = None
+    site: SiteGrants | None = None
 
 
 class ContextPort(Protocol):

@@ -7,9 +7,11 @@ result in doubt; a late real result settles such a call, also after the end.
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions import delegation
-from processors.executions.acting import on_approval, on_doubt_resolved, on_expiry, on_result, on_wait_end
+from processors.executions.acting import on_doubt_resolved, on_result, on_wait_end
+from processors.executions.approving import on_approval, on_expiry
 from processors.executions.endings import cancelled, timed_out
 from processors.executions.facts import furnish
+from processors.executions.policy import count_call
 from processors.executions.prompt import assistant_message, outcome_text, tool_message
 from processors.executions.state import WAITS_FOR_A_PERSON, Call, Run
 from processors.executions.thinking import on_attempt, on_context, on_model_failure, on_thought
@@ -32,6 +34,7 @@ from schemas.commands import (
 )
 from schemas.delegation import Delegator
 from schemas.events import (
+    ApprovalEscalated,
     ApprovalRequested,
     ContextAssembled,
     DelegationFinished,
@@ -68,7 +71,7 @@ def decide(  # noqa: C901 - one case a command
         case RecordThought():
             return on_thought(agent, run, command, at_ms)
         case RecordToolResult():
-            return on_result(agent, run, command)
+            return on_result(run, command)
         case RecordContext():
             return on_context(agent, run, command, at_ms)
         case StartTool():
@@ -87,13 +90,13 @@ def decide(  # noqa: C901 - one case a command
             due = not run.ended and run.paused_at_ms is None and at_ms >= run.deadline_ms
             return timed_out(run, at_ms) if due else []
         case ResolveDoubt():
-            return on_doubt_resolved(agent, run, command)
+            return on_doubt_resolved(run, command)
         case ResolveApproval():
-            return on_approval(run, command, actor, at_ms)
+            return on_approval(agent, run, command, actor, at_ms)
         case ExpireApproval():
-            return on_expiry(run, command, actor, at_ms)
+            return on_expiry(agent, run, command, actor, at_ms)
         case EndWait():
-            return on_wait_end(agent, run, command, at_ms)
+            return on_wait_end(run, command, at_ms)
         case ReportDelegation():
             return delegation.on_report(run, command)
 
@@ -110,6 +113,7 @@ def begin(event: ExecutionStarted, site_id: SiteId, correlation_id: str, at_ms: 
         correlation_id=correlation_id,
         started_at_ms=at_ms,
         deadline_ms=at_ms + event.limits.timeout_seconds * 1000,
+        requester=event.requester,
     )
 
 
@@ -163,6 +167,7 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
         case ContextAssembled():
             run.memories, run.entity = event.memories, event.entity
             run.catalogue_sha256 = event.catalogue_sha256
+            agent.site = event.site or agent.site
             furnish(agent, run)
         case StepModelFailed() | StepAttemptFailed():
             _spend(run, event)
@@ -175,15 +180,16 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
         case ExecutionTimedOut():
             run.end("timed_out", f"after {event.timeout_seconds} s")
         case _:
-            _evolve_call(run, event, at_ms)
+            _evolve_call(agent, run, event, at_ms)
 
 
-def _evolve_call(run: Run, event: Event, at_ms: int) -> None:
+def _evolve_call(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
     match event:
         case ToolRequested():
             call = run.calls[event.call_id]
             call.status, call.sha256 = "requested", event.call_sha256
             run.tool_calls += 1
+            count_call(agent, run.catalogue.tool(event.tool), at_ms)
         case ToolCompleted():
             call = run.calls[event.call_id]
             call.status, call.outcome = "completed", outcome_text(event.output, None)
@@ -201,7 +207,14 @@ def _evolve_call(run: Run, event: Event, at_ms: int) -> None:
         case ApprovalRequested():
             call = run.calls[event.call_id]
             call.status, call.sha256 = "approval", event.call_sha256
-            call.approval_id, call.expires_at_ms = event.approval_id, event.expires_at_ms
+            call.approval_id, call.expires_at_ms, call.role = event.approval_id, event.expires_at_ms, event.role
+            call.escalated = False
+            if event.arguments is not None and event.edited_by is not None:
+                call.arguments = event.arguments
+                call.edited_by = (*call.edited_by, event.edited_by)
+        case ApprovalEscalated():
+            call = run.calls[event.call_id]
+            call.role, call.expires_at_ms, call.escalated = event.role, event.expires_at_ms, True
         case _:
             _evolve_delegation(run, event, at_ms)
             return

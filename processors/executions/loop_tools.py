@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from processors.agents.state import Agent
-from processors.executions.policy import Denial, is_visible
+from processors.executions.policy import Denial, check
 from processors.executions.state import Call, Run
-from processors.tools.validation import validator_for
 from schemas.events import MemoryStored, PlannedCall
 from schemas.loop_tools import FINISH, REMEMBER, WAIT
 
@@ -21,12 +20,12 @@ def refusal(run: Run, call: PlannedCall, at_ms: int) -> Denial | None:
     return None
 
 
-def result_of(agent: Agent, run: Run, planned: Sequence[PlannedCall]) -> str | None:
-    """Return the result with which a step ends its run, if it does."""
-    if len(planned) != 1 or planned[0].tool != FINISH or not is_visible(agent.config, FINISH):
+def result_of(agent: Agent, run: Run, planned: Sequence[PlannedCall], at_ms: int) -> str | None:
+    """Return the result with which a step ends its run, if it does: no person is asked whether a run may end."""
+    if len(planned) != 1 or planned[0].tool != FINISH:
         return None
-    tool, arguments = run.catalogue.tool(FINISH), planned[0].arguments
-    if tool is None or validator_for(tool)(arguments) is not None:
+    arguments = planned[0].arguments
+    if isinstance(check(agent, run, FINISH, arguments, at_ms, 0), Denial):
         return None
     return str(arguments["result"])
 

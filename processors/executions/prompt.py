@@ -72,8 +72,8 @@ def system_message(config: AgentConfig, progress: Mapping[str, GoalProgress] = N
     if config.goals:
         lines = goal_lines(config, progress, at_ms)
         parts.append("## Your goals, the most important first\n" + "\n".join(lines))
-    if config.constraints:
-        parts.append("## Constraints\n" + "\n".join(f"- {constraint}" for constraint in config.constraints))
+    if constraints := (*config.constraints, *(enforced.text for enforced in config.enforced_constraints)):
+        parts.append("## Constraints\n" + "\n".join(f"- {constraint}" for constraint in constraints))
     for example in config.examples:
         parts.append(f"## Example\nInput: {example.input}\nGood answer: {example.output}")
     if config.managed_agents:

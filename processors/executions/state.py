@@ -8,6 +8,7 @@ from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
 from schemas.events import ActionStatus, RunLimits, RunTotals
+from schemas.governance import APPROVER, Requester
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
@@ -24,7 +25,8 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
-    `child` is the agent that a delegation is for; `due_ms` is until when a call waits.
+    `child` is the agent that a delegation is for. `edited_by` are the people who changed its arguments. `due_ms` is
+    until when a call waits.
     """
 
     id: CallId
@@ -38,6 +40,9 @@ class Call:
     runner: str | None = None
     approval_id: ApprovalId | None = None
     expires_at_ms: int = 0
+    role: str = APPROVER
+    escalated: bool = False
+    edited_by: tuple[str, ...] = ()
     outcome: str = ""
     child: AgentId | None = None
     delegated_at_ms: int = 0
@@ -67,7 +72,7 @@ class Run:
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
     `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
-    `reported` are of a run that works for another one.
+    `reported` are of a run that works for another one; `requester` is the person for whom it works, if any.
     """
 
     id: ExecutionId
@@ -106,6 +111,7 @@ class Run:
     outcome: str = ""
     refused: bool = False
     reported: bool = False
+    requester: Requester | None = None
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""

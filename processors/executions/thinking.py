@@ -1,16 +1,18 @@
 """What follows from what a run knows, and from what its model says."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions import delegation, loop_tools
+from processors.executions.approving import ask_for
 from processors.executions.endings import completed, failed
 from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
 from processors.executions.policy import Denial, call_sha256, check, visible_tools
 from processors.executions.prompt import assistant_message, first_messages, outcome_text, tool_message
-from processors.executions.risk import APPROVAL_MS, assess, describe
+from processors.executions.risk import assess
 from processors.executions.state import Run
 from schemas.catalogue import ToolDefinition
 from schemas.commands import RecordAttempt, RecordContext, RecordModelFailure, RecordThought
@@ -25,7 +27,7 @@ from schemas.events import (
     StepModelFailed,
     StepThought,
 )
-from schemas.ids import CallId, approval_id_of, call_id_of
+from schemas.ids import CallId, call_id_of
 
 
 def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> list[Event]:
@@ -43,7 +45,13 @@ def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> li
             ]
         events.append(CatalogueRecorded(sha256=sha256, catalogue=catalogue))
     events.append(
-        ContextAssembled(execution_id=run.id, memories=command.memories, entity=command.entity, catalogue_sha256=sha256)
+        ContextAssembled(
+            execution_id=run.id,
+            memories=command.memories,
+            entity=command.entity,
+            catalogue_sha256=sha256,
+            site=None if command.site == agent.site else command.site,
+        )
     )
     config, memories = agent.configs[run.agent_version], command.memories
     head = first_messages(config, run.trigger, memories, command.entity, run.goals, run.started_at_ms)
@@ -88,7 +96,7 @@ def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> li
         return [thought, *failed(run, "max_steps_reached", said, at_ms, thought)]
     if not planned:
         return [thought, *completed(run, command.text, at_ms, thought)]
-    if (result := loop_tools.result_of(agent, run, planned)) is not None:
+    if (result := loop_tools.result_of(agent, run, planned, at_ms)) is not None:
         return [thought, *completed(run, result, at_ms, thought)]
     return [thought, *_plan(agent, run, planned, thought, at_ms)]
 
@@ -97,13 +105,14 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
     events: list[Event] = []
     outcomes: dict[CallId, str] = {}
     delegations = 0
+    granted: Counter[str] = Counter()
     for position, call in enumerate(planned):
         verdict: ToolDefinition | Denial
         if position >= run.limits.max_tool_calls_per_step:
             limit = run.limits.max_tool_calls_per_step
             verdict = Denial("too_many_calls", f"At most {limit} tool calls a step: ask for this one again.")
         else:
-            verdict = check(agent.config, run.catalogue, call, call.tool)
+            verdict = check(agent, run, call.tool, call.arguments, at_ms, granted[call.tool])
         if call.tool == DELEGATE and not isinstance(verdict, Denial):
             verdict = delegation.refusal(agent.config, run, call, delegations) or verdict
             delegations += not isinstance(verdict, Denial)
@@ -113,7 +122,9 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
             outcomes[call.call_id] = outcome_text(None, verdict.message)
             events.append(denied(run, call.call_id, call.tool, verdict))
         else:
-            events += _permitted(run, call, verdict, at_ms)
+            permitted = _permitted(agent, run, call, verdict, at_ms)
+            granted[call.tool] += not isinstance(permitted[0], ApprovalRequested)
+            events += permitted
     if len(outcomes) < len(planned):
         return events
     fresh = [assistant_message(thought.text, planned)]
@@ -121,25 +132,12 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
     return [*events, observed(run, fresh, tuple(outcomes), "every call was refused")]
 
 
-def _permitted(run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Sequence[Event]:
-    risk = assess(tool, call.arguments)
+def _permitted(agent: Agent, run: Run, call: PlannedCall, tool: ToolDefinition, at_ms: int) -> Sequence[Event]:
+    risk = assess(agent, run, tool, call.arguments)
+    if risk.gated:
+        return [ask_for(agent, run, call, tool, risk, at_ms)]
     sha256 = call_sha256(tool, call, run.site_id)
-    if not risk.gated:
-        return requested(run, call.call_id, tool.name, tool.version, sha256, call.arguments)
-    approval = ApprovalRequested(
-        execution_id=run.id,
-        approval_id=approval_id_of(at_ms, call.call_id),
-        agent_id=run.agent_id,
-        step=run.step,
-        call_id=call.call_id,
-        action_type=tool.name,
-        action_description=describe(tool, call.arguments),
-        risk_level=risk.level,
-        risk_explanation=risk.explanation,
-        call_sha256=sha256,
-        expires_at_ms=at_ms + APPROVAL_MS,
-    )
-    return [approval]
+    return requested(run, call.call_id, tool.name, tool.version, sha256, call.arguments)
 
 
 def on_model_failure(run: Run, command: RecordModelFailure, at_ms: int) -> list[Event]:

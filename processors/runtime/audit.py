@@ -1,4 +1,4 @@
-"""What must hold of the log itself: nothing lost, every reply paid for once, no effect without a request.
+"""What must hold of the log itself: nothing lost, every reply paid for once, no effect without a request or its grant.
 
 Everything here is about records that count. Events may break the rules that are checked, so nothing is taken
 for granted of their order, and folding them may fail.
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from processors.runtime.audit_grants import GrantAudit
 from processors.runtime.awaiting import awaiting
 from processors.runtime.reading import fold, read_command
 from processors.runtime.stored import cause_of
@@ -53,6 +54,7 @@ class LogAudit:
         self.folded = Finding("I4", "fold(log) = live state = rows")
         self.paid = Finding("I6", "every reply is metered once")
         self.effects = Finding("I7", "no result without a request, one a call")
+        self._grants = GrantAudit()
         self._where = f"partition {partition}"
         self._heads = Heads()
         self._streams: dict[bytes, Stream] = {}
@@ -84,6 +86,7 @@ class LogAudit:
         self._known.setdefault(record.key, _Known(envelope.site_id, envelope.causation_offset))
         self._fold(record)
         self._look(record.key, envelope)
+        self._grants.look(envelope, self._at(envelope))
 
     def _fold(self, record: Record) -> None:
         key = record.key or b""
@@ -248,4 +251,4 @@ class LogAudit:
                 if run is None or not (awaiting(run) or run.unsettled):
                     self.lost.violated(f"the run {run_id} ({self._where}) has no end, and waits for nothing")
         self.effects.count({"calls": len(self._calls)})
-        return [self.lost, self.folded, self.paid, self.effects]
+        return [self.lost, self.folded, self.paid, self.effects, self._grants.finding]

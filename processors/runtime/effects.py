@@ -188,7 +188,8 @@ class Effects:
             case Timer():
                 return self._arm(run, effect)
             case StartChild(call_id=call_id):
-                start = StartExecution(trigger=delegation.trigger_of(run, run.calls[call_id]))
+                trigger = delegation.trigger_of(run, run.calls[call_id])
+                start = StartExecution(trigger=trigger, requester=run.requester)
                 return self._task(self._tell_child(run, call_id, start))
             case CancelChild(call_id=call_id):
                 said = f"the run {run.id} that delegated it has ended: {run.status}"
@@ -224,6 +225,7 @@ class Effects:
                 entity=context.entity,
                 catalogue_sha256=sha256,
                 catalogue=None if sha256 in agent.catalogues else context.catalogue,
+                site=None if context.site is agent.site or context.site == agent.site else context.site,
             ),
         )
 

@@ -6,7 +6,7 @@ The owner's loop and every replay go by these two functions alone, so they can't
 from collections.abc import MutableMapping
 
 from processors.runtime.stream import Stream, evolve
-from schemas.commands import AnyCommand, CancelDelegation, CreateAgent, StartExecution
+from schemas.commands import AnyCommand, CancelDelegation, CreateAgent, ResolveApproval, StartExecution
 from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_agent_id
@@ -40,7 +40,8 @@ def asked(streams: Streams, record: Record) -> tuple[Stream, CommandEnvelope] | 
         if not _may_be_first(envelope.command):
             raise DecodeError(f"there is no agent {envelope.agent_id!r}")
         stream = streams[key] = Stream.empty(envelope.agent_id, envelope.site_id)
-    if stream.agent.site_id != envelope.site_id:
+    if stream.agent.site_id != envelope.site_id and not isinstance(envelope.command, ResolveApproval):
+        # Who tries to grant what another site asked for is answered, by an event.
         raise DecodeError(f"the agent {envelope.agent_id!r} is not one of the site {envelope.site_id!r}")
     return stream, envelope
 

@@ -89,15 +89,17 @@ def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]
 
 def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     agent, command = stream.agent, envelope.command
+    if envelope.site_id != agent.site_id:
+        return [agents.rejected(command, "not_found", "there is no such agent at your site")]
     match command:
         case AdvanceSchedule() | RecordGoalProgress():
-            return agents.decide(agent, command, stream.live_runs(), at_ms)
+            return agents.decide(agent, command, stream.live_runs(), at_ms, envelope.actor)
         case DeactivateAgent(cancel_runs=True) if agent.exists:
             return _deactivate_and_cancel(stream, command, envelope.actor, at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
             if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
-            events = agents.decide(agent, command, stream.live_runs(), at_ms)
+            events = agents.decide(agent, command, stream.live_runs(), at_ms, envelope.actor)
             if isinstance(command, DeleteAgent):
                 events = [*_cancel_all(stream, "the agent was deleted", envelope.actor, at_ms), *events]
             return events
@@ -128,7 +130,7 @@ def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str,
     for run in live:
         events += cancelled(run, "the agent was deactivated", actor, at_ms)
     if stream.agent.active or not live:
-        events += agents.decide(stream.agent, command, 0, at_ms)
+        events += agents.decide(stream.agent, command, 0, at_ms, actor)
     return events
 
 

@@ -10,9 +10,9 @@ async def weather_now(city: City, call: ToolRequest) -> Json:
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,7 @@ from processors.tools.port import ToolError, ToolRequest
 from processors.tools.validation import validator_for
 from schemas.catalogue import RiskLevel, ToolDefinition
 from schemas.errors import ConfigurationError
+from schemas.governance import PermissionName
 from schemas.message import Json
 
 MODULE = "python"
@@ -66,8 +67,8 @@ def tool(
     category: str = "custom",
     version: str = "1",
     is_dangerous: bool = False,
-    requires_permissions: Iterable[str] = (),
-    requires_modules: Iterable[str] = (),
+    requires_permissions: Collection[str] = (),
+    requires_modules: Collection[str] = (),
     rate_limit_per_minute: int | None = None,
     rate_limit_per_hour: int | None = None,
     timeout_s: float = 30.0,
@@ -80,6 +81,8 @@ def tool(
 
     def made(function: Function) -> PythonTool:
         own_name = name or str(getattr(function, "__name__", ""))
+        if unknown := set(requires_permissions) - set(get_args(PermissionName)):
+            raise ConfigurationError(f"the tool {own_name!r} needs {min(unknown)!r}, which is no permission")
         arguments, takes_call = _signature(function, own_name)
         definition = ToolDefinition(
             name=own_name,

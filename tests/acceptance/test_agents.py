@@ -92,7 +92,9 @@ async def test_runs_finish_or_are_cancelled_when_their_agent_is_deactivated(syst
         await cli.say("deactivate", "finishes")
         assert (await cli.json("deactivate", "stops", "--cancel-runs"))["cancelled"] == 1
         (asked,) = await _asked(system, ids["finishes"])
-        answer = ResolveApproval(execution_id=asked.execution_id, approval_id=asked.approval_id, approved=True)
+        answer = ResolveApproval(
+            execution_id=asked.execution_id, approval_id=asked.approval_id, approved=True, roles=(asked.role,)
+        )
         await ask(system.log, site_id=site_id, agent_id=ids["finishes"], user="bob", command=answer)
 
         async def completed() -> bool:

@@ -29,8 +29,9 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
+from schemas.governance import SiteGrants
 from schemas.ids import ApprovalId, CallId
-from schemas.message import Json
+from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger, TriggerType
 from tests.processors.samples import CATALOGUE, START_MS, config
 from tests.processors.spec import Spec
@@ -115,6 +116,7 @@ def context(
     entity: Json = None,
     body: bool = True,
     sha256: str | None = None,
+    site: SiteGrants | None = None,
 ) -> Callable[[Spec], RecordContext]:
     return lambda spec: RecordContext(
         execution_id=spec.run_id,
@@ -122,6 +124,7 @@ def context(
         entity=entity,
         catalogue_sha256=sha256 or catalogue.sha256,
         catalogue=catalogue if body else None,
+        site=site,
     )
 
 
@@ -212,9 +215,23 @@ def resolve_doubt(name: str, *, done: bool, output: Json = None, note: str = "")
     )
 
 
-def approve(name: str, *, approved: bool = True, note: str = "") -> Callable[[Spec], ResolveApproval]:
+def approve(
+    name: str,
+    *,
+    approved: bool = True,
+    note: str = "",
+    roles: Sequence[str] = ("approver",),
+    arguments: JsonObject | None = None,
+    sha256: str | None = None,
+) -> Callable[[Spec], ResolveApproval]:
     return lambda spec: ResolveApproval(
-        execution_id=spec.run_id, approval_id=approval_id(spec, name), approved=approved, note=note
+        execution_id=spec.run_id,
+        approval_id=approval_id(spec, name),
+        approved=approved,
+        note=note,
+        roles=tuple(roles),
+        call_sha256=sha256,
+        arguments=arguments,
     )
 
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from schemas.agents import Goal
 from schemas.chat import ToolCall, Usage
 from schemas.commands import AnyCommand
+from schemas.governance import APPROVER
 from tests.processors import asks
 from tests.processors.asks import NOBODY
-from tests.processors.samples import AGENT, USER, WORKER
+from tests.processors.samples import AGENT, APPROVING, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 TOOLS = ("look_up", "look_up", "charge_card", "send_mail", "wire_money", "forbidden_tool", "no_such_tool")
@@ -62,7 +63,7 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         name = spec.named(call.id)
         match call.status:
             case "approval":
-                return asks.approve(name, approved=pick % 4 > 0)(spec)
+                return _answer(name, pick)(spec)
             case "in_doubt":
                 return asks.resolve_doubt(name, done=pick % 2 > 0)(spec)
             case "requested" if not call.idempotent:
@@ -72,6 +73,12 @@ def _sensible(pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
         return asks.result(name, pick, error="no" if pick % 7 == 0 else None)(spec)
 
     return ask
+
+
+def _answer(name: str, pick: int) -> Callable[[Spec], AnyCommand]:
+    if pick % 9 == 1:
+        return asks.approve(name, arguments={"id": str(pick)})
+    return asks.approve(name, approved=pick % 4 > 0, roles=(APPROVER,) if pick % 5 else ("manager",))
 
 
 def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]:
@@ -103,6 +110,11 @@ def _any(kind: int, pick: int, picks: list[int]) -> Callable[[Spec], AnyCommand]
                     *(f"schedule:every_{n}_minutes" for n in range(1, 1 + pick % 4)),
                 ),
                 goals=GOALS,
+                on_denial="tell" if pick % 2 else "cancel",
+                on_expiry=("cancel", "deny", "escalate")[pick % 3],
+                escalate_to="manager" if pick % 3 == 2 else None,
+                permissions=("read_contacts",) if pick % 5 == 0 else None,
+                approval_threshold="low" if pick % 7 == 0 else "high",
             ),
             asks.advance(f"every_{1 + pick % 3}_minutes @ UTC", pick) if pick % 3 == 2 else asks.activate(),
             asks.deactivate(cancel_runs=pick % 3 == 0),
@@ -128,7 +140,7 @@ def _stray(kind: int) -> Callable[[Spec], AnyCommand]:
 
 _numbers = st.integers(0, 50)
 _few = st.lists(_numbers, max_size=5)
-_actors = st.sampled_from((*[WORKER] * 3, USER))
+_actors = st.sampled_from((*[WORKER] * 3, USER, APPROVING))
 _asks: st.SearchStrategy[Ask] = st.one_of(
     *[st.builds(_sensible, _numbers, _few)] * 6,
     st.builds(_any, _numbers, _numbers, _few),

@@ -12,6 +12,7 @@ AGENT = agent_id_of(SITE, "sales")
 START_MS = 1_769_247_000_000  # 2026-01-24T09:30:00Z
 
 USER = "user:ann"
+APPROVING = "user:bob"  # somebody else
 WORKER = "system:worker"
 ROUTER = "module:/crm"
 

@@ -171,3 +171,37 @@ def test_a_configuration_of_an_earlier_release_can_be_read_whatever_the_rules_sa
     del stored["type"]
     config = AgentConfig.model_validate(stored)
     assert (config.managed_agents, config.monitoring_rules, config.goals[0].event) == ((), (), None)
+
+
+@pytest.mark.parametrize(
+    ("told", "where", "words"),
+    [
+        ({"risk_rules": [{"tool": "pay", "threshold": 10}]}, "risk_rules[0].argument", "what the threshold is for"),
+        ({"risk_rules": [{"tool": "pay", "condition": "argument.x"}]}, "risk_rules[0].condition", "argument"),
+        ({"risk_rules": [{"tool": "pay", "argument": "a..b"}]}, "risk_rules[0].argument", ""),
+        ({"risk_rules": [{"tool": "pay", "risk": "hihg"}]}, "risk_rules[0].risk", "did you mean 'high'?"),
+        (
+            {"enforced_constraints": [{"text": "No.", "condition": "1 +"}]},
+            "enforced_constraints[0].condition",
+            "",
+        ),
+        ({"permissions": ["read_contact"]}, "permissions[0]", "did you mean 'read_contacts'?"),
+        ({"on_expiry": "escalate"}, "escalate_to", "which role is asked"),
+        ({"escalate_to": "manager"}, "on_expiry", "only with `on_expiry: escalate`"),
+        ({"on_expiry": "escalate", "escalate_to": "approver"}, "escalate_to", "was asked already"),
+        ({"approval_timeout_seconds": 5}, "approval_timeout_seconds", "60"),
+    ],
+)
+def test_what_is_wrong_with_rules_and_approvals_is_told_where_it_is(
+    told: dict[str, Any], where: str, words: str
+) -> None:
+    found = fault(PLAIN | told)
+    assert found[0] == where
+    assert words in found[1]
+
+
+def test_permissions_are_taken_as_the_specification_writes_them() -> None:
+    found = read_config(
+        PLAIN | {"permissions": ["canReadContacts", "canSendSMS", "canAccessExternalAPIs", "access_web"]}
+    )
+    assert found.permissions == ("read_contacts", "send_sms", "access_external_apis", "access_web")

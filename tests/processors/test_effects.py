@@ -28,7 +28,7 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import config
+from tests.processors.samples import APPROVING, config
 
 CHARGE = steps((call("a", "charge_card"),), "Done.")
 ENDS = ("execution.completed", "execution.failed", "execution.cancelled", "execution.timed_out")
@@ -179,7 +179,7 @@ async def test_an_approval_expires_by_itself() -> None:
         await until(lambda: "execution.cancelled" in lines(log))
         assert lines(log)[-3:] == ["approval.expired a", "tool.denied a (expired)", "execution.cancelled"]
         await until(lambda: again.effects == 0)
-    await tell(log, approve("a"))
+    await tell(log, approve("a"), actor=APPROVING)
 
 
 async def test_a_model_that_gives_up_fails_the_run() -> None:

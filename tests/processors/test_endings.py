@@ -25,7 +25,7 @@ from tests.processors.asks import (
     thought,
     time_out,
 )
-from tests.processors.samples import USER, config
+from tests.processors.samples import APPROVING, USER, config
 from tests.processors.spec import SECOND_MS, Spec
 
 LIMIT_MS = 120 * SECOND_MS
@@ -69,7 +69,7 @@ def test_time_stands_still_while_a_person_is_awaited() -> None:
     waiting = THINKING.given(thought(call("a", "send_mail")))
     waiting.when(time_out(), later_ms=LIMIT_MS * 10).then_nothing()
     asked_ms = waiting.at_ms
-    approved = waiting.given(approve("a"), actor=USER, later_ms=HOUR_MS)
+    approved = waiting.given(approve("a"), actor=APPROVING, later_ms=HOUR_MS)
     assert approved.run.deadline_ms == THINKING.run.deadline_ms + approved.at_ms - asked_ms
     left = approved.run.deadline_ms - approved.at_ms
     approved.when(time_out(), later_ms=left - 1).then_nothing()
@@ -78,9 +78,9 @@ def test_time_stands_still_while_a_person_is_awaited() -> None:
 
 def test_time_stands_still_until_the_last_person_has_answered() -> None:
     waiting = THINKING.given(thought(call("a", "send_mail"), call("b", "send_mail")))
-    one = waiting.given(approve("a"), actor=USER, later_ms=HOUR_MS)
+    one = waiting.given(approve("a"), actor=APPROVING, later_ms=HOUR_MS)
     assert one.run.paused_at_ms == waiting.at_ms
-    both = one.given(approve("b"), actor=USER, later_ms=HOUR_MS)
+    both = one.given(approve("b"), actor=APPROVING, later_ms=HOUR_MS)
     assert both.run.paused_at_ms is None
     assert both.run.deadline_ms == THINKING.run.deadline_ms + 2 * HOUR_MS
 

@@ -17,20 +17,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from processors.executions.risk import APPROVAL_MS
 from processors.runtime import images
 from processors.runtime.images import STATE_VERSION, Image, read_image, take_image
 from processors.runtime.ledger import HOUR_MS, fingerprint
 from processors.runtime.reading import fold
 from processors.runtime.stream import Stream
+from schemas.catalogue import Catalogue
 from schemas.commands import RecalledMemory
 from schemas.errors import DecodeError
+from schemas.governance import Requester, RiskRule, SiteGrants
 from schemas.ids import agent_id_of
 from schemas.message import Json
 from streams.log import Record
 from streams.topics import EVENTS
-from tests.processors.asks import ACTIVE, THINKING, call, context, result, start, thought, update
+from tests.processors.asks import (
+    ACTIVE,
+    THINKING,
+    activate,
+    approve,
+    call,
+    context,
+    create,
+    expire,
+    result,
+    start,
+    thought,
+    update,
+)
 from tests.processors.random_asks import Said, stories
-from tests.processors.samples import AGENT, SITE, START_MS, config
+from tests.processors.samples import AGENT, APPROVING, SITE, START_MS, USER, config, tool
 from tests.processors.spec import Spec
 from tests.processors.test_run_properties import bounded, told
 from tests.processors.told import whole_run
@@ -122,6 +138,21 @@ def test_what_a_live_run_is_pinned_to_is_held() -> None:
     held = read(take_image(one(spec)))[AGENT.encode()]
     assert sorted(held.agent.configs) == [1, 3]
     assert held.runs[run.id].catalogue is held.agent.catalogues[run.catalogue_sha256]
+
+
+def test_what_governs_calls_is_held() -> None:
+    """The requester and the site's grants, calls counted for rates, an approval that was changed and passed on."""
+    rated, mail = tool("rated", rate_limit_per_minute=9, rate_limit_per_hour=20), tool("send_mail", risk="high")
+    grants = SiteGrants(permissions=("send_emails",), modules=("crm",), risk_rules=(RiskRule(tool="x", threshold=1.5),))
+    spec = Spec().given(create(config(on_expiry="escalate", escalate_to="manager")), activate())
+    spec = spec.given(start(), actor=USER).given(context(Catalogue(tools=(rated, mail)), site=grants))
+    spec = spec.given(thought(call("a", "rated"), call("b", "send_mail", id="7"), call("c", "rated")))
+    spec = spec.given(approve("b", arguments={"id": "8"}), actor=APPROVING)
+    spec = spec.given(expire("b"), later_ms=APPROVAL_MS)
+    agent, held = spec.stream.agent, spec.run.calls[spec.call_ids["b"]]
+    assert (held.role, held.escalated, held.edited_by, held.arguments) == ("manager", True, (APPROVING,), {"id": "8"})
+    assert (len(agent.tool_calls["rated"]), agent.site, spec.run.requester) == (2, grants, Requester(actor=USER))
+    assert read(take_image(one(spec))) == one(spec)
 
 
 def test_ledgers_of_every_size_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

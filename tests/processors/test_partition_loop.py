@@ -1,7 +1,13 @@
 """One partition from end to end: commands in, events out in their golden order, effects in between."""
 
 import asyncio
+from dataclasses import replace
 
+from processors.executions.context import Context
+from processors.executions.state import Run
+from schemas.agents import AgentConfig
+from schemas.events import ContextAssembled
+from schemas.governance import SiteGrants
 from streams.topics import COMMANDS, EVENTS
 from tests.processors.asks import activate, approve, call, create, deactivate, start, update
 from tests.processors.fakes import (
@@ -18,7 +24,7 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import AGENT, config
+from tests.processors.samples import AGENT, APPROVING, config
 
 FULL_RUN = [
     "agent.created",
@@ -50,7 +56,7 @@ async def test_a_run_goes_through_in_the_golden_order() -> None:
         await tell(log, create(), activate(), start())
         await until(lambda: "approval.requested b" in lines(log))
         assert [request.tool.name for request in tools.requests] == ["look_up"]
-        await tell(log, approve("b"))
+        await tell(log, approve("b"), actor=APPROVING)
         await until(lambda: lines(log)[-1] == "execution.completed")
         assert lines(log) == FULL_RUN
         assert len(counting(log)) == len(log.records(EVENTS, 0)) - 1  # all but the genesis record
@@ -142,3 +148,23 @@ async def test_while_it_is_not_held_a_partition_starts_no_call() -> None:
         assert (model.requests, context.asked) == ([], 0)
         owner.partition.assigned()
         await until(lambda: "execution.completed" in lines(log))
+
+
+async def test_what_a_site_may_do_is_recorded_once_and_again_where_it_changed() -> None:
+    class Granting(StubContext):
+        site = SiteGrants(modules=("crm",))
+
+        async def assemble(self, run: Run, config: AgentConfig) -> Context:
+            return replace(await super().assemble(run, config), site=self.site)
+
+    log, granting = await new_log(), Granting()
+    async with Owner(process(log, StubModel(), context=granting), log) as owner:
+        await tell(log, create(), activate())
+        for number, modules in enumerate(((), (), ("email",), ())):
+            granting.site = SiteGrants(modules=modules)
+            await tell(log, start(f"t{number}"))
+            await owner.done(log)
+            await until(lambda: lines(log).count("execution.completed") == lines(log).count("execution.started"))
+        assert owner.partition.streams[AGENT.encode()].agent.site == SiteGrants()
+    told = [each.site.modules if each.site else None for each in history(log).all(ContextAssembled)]
+    assert told == [(), None, ("email",), ()]

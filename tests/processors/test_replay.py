@@ -17,7 +17,7 @@ from streams.memory_log import MemoryLog
 from streams.topics import AI_TOPICS, COMMANDS, EVENTS, ensure_genesis
 from tests.processors.asks import activate, approve, call, create, start, update
 from tests.processors.fakes import Owner, StubModel, history, lines, new_log, process, steps, tell, until
-from tests.processors.samples import AGENT, SITE, USER
+from tests.processors.samples import AGENT, APPROVING, SITE, USER
 from tests.processors.test_partition_poison import broken
 from tests.processors.told import Told, active, redecided, whole_run
 
@@ -33,7 +33,7 @@ async def busy_log() -> MemoryLog:
         await tell(log, create(), activate(), agent=OTHER)
         await log.send(COMMANDS, Draft(AGENT.encode(), b"{", ()), partition=0)
         await until(lambda: "approval.requested b" in lines(log))
-        await tell(log, approve("b"))
+        await tell(log, approve("b"), actor=APPROVING)
         await until(lambda: "execution.completed" in lines(log))
         await tell(log, update(name="Two"), agent=OTHER)
         await until(lambda: history(log, OTHER).lines[-1:] == ["agent.updated"])

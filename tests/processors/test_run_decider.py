@@ -32,7 +32,7 @@ from tests.processors.asks import (
     start_tool,
     thought,
 )
-from tests.processors.samples import CATALOGUE, USER, config
+from tests.processors.samples import APPROVING, CATALOGUE, config
 from tests.processors.spec import Spec
 
 ACTING = THINKING.given(thought(call("a", id="7")))
@@ -47,7 +47,7 @@ def test_a_run_on_the_wire_is_the_table_of_the_design() -> None:
     run = run.when(thought(call("a"))).then("step.thought 1", "tool.requested a")
     run = run.when(result("a")).then("tool.completed a", "step.observed 2")
     run = run.when(thought(call("b", "wire_money"))).then("step.thought 2", "approval.requested b")
-    run = run.when(approve("b"), actor=USER).then("approval.resolved b", "tool.requested b")
+    run = run.when(approve("b"), actor=APPROVING).then("approval.resolved b", "tool.requested b")
     run = run.when(start_tool("b")).then("tool.started b")
     run = run.when(result("b")).then("tool.completed b", "step.observed 3")
     run.when(thought(text="Done.")).then("step.thought 3", "execution.completed")
@@ -55,12 +55,14 @@ def test_a_run_on_the_wire_is_the_table_of_the_design() -> None:
 
 def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     """If it fails, a log of an older release replays otherwise: decide that way under a new version of the decider."""
-    run = ACTING.given(result("a", {"name": "Ann"}), thought(call("b", "wire_money"))).given(approve("b"), actor=USER)
+    run = ACTING.given(result("a", {"name": "Ann"}), thought(call("b", "wire_money"))).given(
+        approve("b"), actor=APPROVING
+    )
     run = run.given(start_tool("b"), result("b", error="refused"), thought(text="Done."))
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "0f562762b2af4115b3804b872180ca75597da1b0ed5d1fe6eb7ec3feffeb107d",
+        "36561fd1ea147439e2a83349e2384d8153ba2357bf1abbe23d89c6e212e6bd1a",
     )
 
 
@@ -245,5 +247,5 @@ def test_a_run_s_end_says_what_it_used() -> None:
 
 def test_a_person_s_word_is_in_the_log_under_their_name() -> None:
     asked = THINKING.given(thought(call("a", "send_mail")))
-    resolved = asked.when(approve("a", note="fine"), actor=USER).the(ApprovalResolved)
-    assert (resolved.resolved_by, resolved.note, resolved.approved) == (USER, "fine", True)
+    resolved = asked.when(approve("a", note="fine"), actor=APPROVING).the(ApprovalResolved)
+    assert (resolved.resolved_by, resolved.note, resolved.approved) == (APPROVING, "fine", True)

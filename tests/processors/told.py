@@ -26,7 +26,7 @@ from tests.processors.asks import (
     start_tool,
     thought,
 )
-from tests.processors.samples import AGENT, SITE, USER, WORKER
+from tests.processors.samples import AGENT, APPROVING, SITE, USER, WORKER
 from tests.processors.spec import SECOND_MS, Ask, Spec
 
 
@@ -85,11 +85,11 @@ def whole_run() -> Told:
     """A run with a tool call, an approval and a doubt, and one that is denied."""
     told = active().given(start(), context(), thought(call("a")), result("a"))
     told = told.given(thought(call("b", "wire_money", id="7"), text="so"))
-    told = told.given(approve("b"), actor=USER)
+    told = told.given(approve("b"), actor=APPROVING)
     told = told.given(start_tool("b"), doubt("b"))
     told = told.given(resolve_doubt("b", done=True, output={"id": 7}), actor=USER)
     told = told.given(thought(text="Done."), start("t2"), context(), thought(call("c", "send_mail", id="1")))
-    return told.given(approve("c", approved=False), actor=USER)
+    return told.given(approve("c", approved=False), actor=APPROVING)
 
 
 def redecided(commands: Sequence[Record], records: Sequence[Record], first: int = 0) -> Redecided:

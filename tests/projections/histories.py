@@ -8,6 +8,7 @@ from random import Random
 from schemas import events as ev
 from schemas.agents import AgentConfig
 from schemas.chat import Usage
+from schemas.governance import Requester
 from schemas.ids import (
     AgentId,
     ApprovalId,
@@ -22,7 +23,7 @@ from schemas.ids import (
     execution_id_of,
     timed_id,
 )
-from schemas.message import Json
+from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
 from streams.chain import CHAIN, NO_HEAD, Head, link
 from streams.log import Draft
@@ -151,7 +152,7 @@ class Stream:
     def deleted(self) -> "Stream":
         return self.say(ev.AgentDeleted(id=self.agent_id, name=self.slug), actor="user:cy")
 
-    def started(self, name: str = "t1", data: Json = None) -> "Run":
+    def started(self, name: str = "t1", data: Json = None, requester: str | None = None) -> "Run":
         at_ms = self.at_ms + 100
         run = Run(self, execution_id_of(at_ms, self.agent_id, "/crm", name))
         trigger = Trigger(
@@ -165,6 +166,7 @@ class Stream:
                 trigger=trigger,
                 agent_version=1,
                 limits=LIMITS,
+                requester=None if requester is None else Requester(actor=requester),
             )
         )
         return run
@@ -200,8 +202,8 @@ class Run:
     def call_id(self, position: int = 0) -> CallId:
         return call_id_of(START_MS, self.id, self.step, position)
 
-    def approval_id(self, position: int = 0) -> ApprovalId:
-        return approval_id_of(START_MS, self.call_id(position))
+    def approval_id(self, position: int = 0, edition: int = 0) -> ApprovalId:
+        return approval_id_of(START_MS, self.call_id(position), edition)
 
     def thought(self, text: str, *tools: str, usage: Usage | None = None, arguments: Json = None) -> "Run":
         spent = usage or Usage(input_tokens=1_000, output_tokens=50, cached_tokens=600)
@@ -329,7 +331,9 @@ class Run:
         )
         return self
 
-    def approval_requested(self, tool: str = "mail_send", position: int = 0) -> "Run":
+    def approval_requested(
+        self, tool: str = "mail_send", position: int = 0, arguments: JsonObject | None = None
+    ) -> "Run":
         self.stream.say(
             ev.ApprovalRequested(
                 execution_id=self.id,
@@ -343,19 +347,68 @@ class Run:
                 risk_explanation="It leaves the house.",
                 call_sha256=SHA,
                 expires_at_ms=self.stream.at_ms + 60_000,
+                arguments=arguments,
             ),
             after_ms=0,
         )
         return self
 
-    def approval_resolved(self, approved: bool, position: int = 0) -> "Run":
+    def approval_edited(self, arguments: JsonObject, tool: str = "mail_send", position: int = 0) -> "Run":
+        """A person asks for the call with other arguments: two events."""
         self.stream.say(
             ev.ApprovalResolved(
                 execution_id=self.id,
                 approval_id=self.approval_id(position),
                 call_id=self.call_id(position),
-                approved=approved,
+                approved=False,
                 resolved_by="user:bob",
+                note="not so much",
+                replaced_by=self.approval_id(position, 1),
+            ),
+            actor="user:bob",
+        )
+        self.stream.say(
+            ev.ApprovalRequested(
+                execution_id=self.id,
+                approval_id=self.approval_id(position, 1),
+                agent_id=self.stream.agent_id,
+                step=self.step,
+                call_id=self.call_id(position),
+                action_type=tool,
+                action_description="Send another mail",
+                risk_level="high",
+                risk_explanation="It leaves the house.",
+                call_sha256=SHA[::-1],
+                expires_at_ms=self.stream.at_ms + 60_000,
+                arguments=arguments,
+                edited_by="user:bob",
+                replaces=self.approval_id(position),
+            ),
+            after_ms=0,
+            actor="user:bob",
+        )
+        return self
+
+    def approval_escalated(self, position: int = 0) -> "Run":
+        self.stream.say(
+            ev.ApprovalEscalated(
+                execution_id=self.id,
+                approval_id=self.approval_id(position),
+                call_id=self.call_id(position),
+                role="manager",
+                expires_at_ms=self.stream.at_ms + 3_600_000,
+            )
+        )
+        return self
+
+    def approval_resolved(self, approved: bool, position: int = 0, edition: int = 0) -> "Run":
+        self.stream.say(
+            ev.ApprovalResolved(
+                execution_id=self.id,
+                approval_id=self.approval_id(position, edition),
+                call_id=self.call_id(position),
+                approved=approved,
+                resolved_by="user:bob" if edition == 0 else "user:cho",
                 note="fine",
             ),
             actor="user:bob",
@@ -470,7 +523,11 @@ def varied_run(stream: Stream, name: str, random: Random) -> Stream:
     if way == 1:
         return run.cancelled()
     run.tool_completed(None if way == 2 else {"way": way})
-    if way in (2, 3):
+    if way == 2:
+        run.approval_edited({"to": name}, position=1).approval_resolved(approved=True, position=1, edition=1)
+        run.requested("mail_send", 1).tool_completed("sent", "mail_send", 1)
+    elif way == 3:
+        run.approval_escalated(1)
         run.approval_resolved(approved=True, position=1).requested("mail_send", 1)
         run.tool_completed("sent", "mail_send", 1)
     elif way == 4:

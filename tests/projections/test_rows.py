@@ -6,10 +6,11 @@ import orjson
 
 from projections.db import Pool
 from projections.projector import Projector
+from projections.queries.approvals import approvals_of
 from schemas import events as ev
 from schemas.catalogue import Catalogue
 from schemas.chat import Usage
-from tests.projections.histories import SHA, START_MS, Stream, usual_run
+from tests.projections.histories import SHA, SITE, START_MS, Stream, usual_run
 from tests.projections.journal import Journal
 
 
@@ -90,6 +91,38 @@ async def test_a_run_waits_while_an_approval_is_pending(pool: Pool, journal: Jou
     await project(pool, journal, run.approval_expired(1).denied(position=1).stream)
     assert await rows(pool, status) == [("running", 0)]
     assert sorted(await rows(pool, approvals), key=str) == [("approved", "user:bob", "fine"), ("expired", None, None)]
+
+
+async def test_a_person_s_other_arguments_are_another_approval_and_the_call_s(pool: Pool, journal: Journal) -> None:
+    run = Stream().created().started(requester="user:ann").assembled().thought("", "mail_send", arguments={"to": "a"})
+    run.approval_requested(arguments={"to": "a"}).approval_edited({"to": "b"})
+    await project(pool, journal, run.stream)
+    found = {each.status: each for each in await approvals_of(pool, SITE, run.id)}
+    first, second = found["denied"], found["pending"]
+    assert first.arguments == {"to": "a"}
+    assert (first.status, first.replaced_by, first.resolved_by) == ("denied", second.id, "user:bob")
+    assert (second.status, second.replaces, second.edited_by) == ("pending", first.id, "user:bob")
+    assert (second.requested_by, second.role, second.arguments) == ("user:ann", "approver", {"to": "b"})
+    assert second.call_sha256 != first.call_sha256
+    status = "SELECT status, pending_approvals FROM projections.ai_agent_executions"
+    assert await rows(pool, status) == [("waiting_approval", 1)]
+    granted = run.approval_resolved(approved=True, edition=1).requested("mail_send").tool_completed("sent", "mail_send")
+    await project(pool, journal, granted.stream)
+    called = "SELECT status, input FROM projections.ai_agent_tool_calls"
+    assert await rows(pool, called) == [("completed", '{"to": "b"}')]
+
+
+async def test_an_escalated_approval_has_another_role_and_more_time(pool: Pool, journal: Journal) -> None:
+    run = Stream().created().started().assembled().thought("", "mail_send").approval_requested()
+    await project(pool, journal, run.stream)
+    (before,) = await approvals_of(pool, SITE, run.id)
+    await project(pool, journal, run.approval_escalated().stream)
+    (after,) = await approvals_of(pool, SITE, run.id)
+    assert (before.role, before.escalated_at, after.role, after.status) == ("approver", None, "manager", "pending")
+    assert before.expires_at is not None
+    assert after.expires_at is not None
+    assert after.escalated_at is not None
+    assert before.expires_at < after.expires_at
 
 
 async def test_runs_end_in_four_ways_and_agents_count_them(pool: Pool, journal: Journal) -> None:

@@ -43,6 +43,7 @@ from schemas.events import (
     AgentDeactivated,
     AgentDeleted,
     AgentUpdated,
+    ApprovalEscalated,
     ApprovalExpired,
     ApprovalRequested,
     ApprovalResolved,
@@ -79,6 +80,7 @@ from schemas.events import (
     UsageMetered,
     WaitStarted,
 )
+from schemas.governance import Requester, RiskRule, SiteGrants
 from schemas.ids import AgentId, ApprovalId, CallId, CommandId, EventId, ExecutionId, SiteId
 from schemas.message import Message
 from schemas.module_events import Trigger
@@ -157,6 +159,12 @@ TOOL = ToolDefinition(
 CATALOGUE = Catalogue(
     tools=(TOOL,), prices=(Price(provider="openai", model="*", version="1", input=3, cached_input=1, output=9),)
 )
+REQUESTER = Requester(actor="user:ann", rights=("read_contacts",))
+GRANTS = SiteGrants(
+    permissions=("read_contacts", "send_emails"),
+    modules=("crm",),
+    risk_rules=(RiskRule(tool="email_*", risk="critical", argument="to", threshold=10, condition="tool != ''"),),
+)
 MEMORY = RecalledMemory(id="m1", kind="fact", content="likes tea", score=0.75)
 USAGE = Usage(input_tokens=100, output_tokens=20, cached_tokens=30, reasoning_tokens=5)
 MODEL: dict[str, Any] = {"step": 1, "reply_id": "r1", "provider": "openai", "model": "gpt-4o"}
@@ -188,7 +196,7 @@ def command_examples() -> dict[str, Example]:
         DeactivateAgent(cancel_runs=True),
         DeleteAgent(),
         RecordGoalProgress(goal="Sell", amount=0.5, source="/crm", id="e-1", event_type="crm.deal.won", time_ms=AT_MS),
-        StartExecution(trigger=TRIGGER),
+        StartExecution(trigger=TRIGGER, requester=REQUESTER),
         AdvanceSchedule(
             schedule="hourly @ UTC", after_ms=AT_MS - 9, until_ms=AT_MS, due_ms=AT_MS, missed=1, next_due_ms=AT_MS + 9
         ),
@@ -198,7 +206,12 @@ def command_examples() -> dict[str, Example]:
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
         RecordContext(
-            execution_id=RUN, memories=(MEMORY,), entity={"id": 1}, catalogue_sha256=SHA, catalogue=CATALOGUE
+            execution_id=RUN,
+            memories=(MEMORY,),
+            entity={"id": 1},
+            catalogue_sha256=SHA,
+            catalogue=CATALOGUE,
+            site=GRANTS,
         ),
         RecordThought(
             execution_id=RUN,
@@ -215,7 +228,15 @@ def command_examples() -> dict[str, Example]:
         RecordToolResult(execution_id=RUN, call_id=CALL, output=[1, "a"], full_bytes=9, full_sha256=SHA, duration_ms=5),
         DoubtTool(execution_id=RUN, call_id=CALL, runner="runner-1"),
         ResolveDoubt(execution_id=RUN, call_id=CALL, outcome="completed", output="ok", note="seen"),
-        ResolveApproval(execution_id=RUN, approval_id=APPROVAL, approved=True, note="fine"),
+        ResolveApproval(
+            execution_id=RUN,
+            approval_id=APPROVAL,
+            approved=True,
+            note="fine",
+            roles=("approver",),
+            call_sha256=SHA,
+            arguments={"id": "8"},
+        ),
         ExpireApproval(execution_id=RUN, approval_id=APPROVAL),
     )
     examples: dict[str, Example] = {}
@@ -296,8 +317,9 @@ def _events() -> Sequence[Event]:
             trigger=TRIGGER,
             agent_version=2,
             limits=RunLimits(max_steps=10, max_tool_calls_per_step=3, timeout_seconds=120),
+            requester=REQUESTER,
         ),
-        ContextAssembled(execution_id=RUN, memories=(MEMORY,), entity={"id": 1}, catalogue_sha256=SHA),
+        ContextAssembled(execution_id=RUN, memories=(MEMORY,), entity={"id": 1}, catalogue_sha256=SHA, site=GRANTS),
         StepObserved(execution_id=RUN, step=1, summary="woken", calls=(CALL,), final=False, prompt_sha256=SHA),
         StepThought(
             execution_id=RUN,
@@ -332,9 +354,22 @@ def _events() -> Sequence[Event]:
             risk_explanation="Find is of high risk",
             call_sha256=SHA,
             expires_at_ms=AT_MS + 1,
+            role="approver",
+            arguments={"id": "7"},
+            edited_by="user:ann",
+            replaces=APPROVAL,
         ),
         ApprovalResolved(
-            execution_id=RUN, approval_id=APPROVAL, call_id=CALL, approved=False, resolved_by="user:ann", note="no"
+            execution_id=RUN,
+            approval_id=APPROVAL,
+            call_id=CALL,
+            approved=False,
+            resolved_by="user:ann",
+            note="no",
+            replaced_by=APPROVAL,
+        ),
+        ApprovalEscalated(
+            execution_id=RUN, approval_id=APPROVAL, call_id=CALL, role="manager", expires_at_ms=AT_MS + 1
         ),
         ApprovalExpired(execution_id=RUN, approval_id=APPROVAL, call_id=CALL),
         DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),

@@ -23,6 +23,7 @@ from schemas.commands import (
     UpdateAgent,
 )
 from schemas.errors import AppendError
+from schemas.governance import APPROVER
 from schemas.ids import AgentId, CommandId, SiteId, agent_id_of, random_id
 from schemas.module_events import DAY_MS, TRIGGER_KEPT_MS, Trigger
 from streams.cloudevents import CloudEvent, to_draft
@@ -91,7 +92,9 @@ class People:
                 self._do(self._tell(agent_id, StartExecution(trigger=trigger)))
         for stream, run, call in self._calls():
             if call.status == "approval" and call.approval_id is not None:
-                yes = ResolveApproval(execution_id=run.id, approval_id=call.approval_id, approved=True)
+                yes = ResolveApproval(
+                    execution_id=run.id, approval_id=call.approval_id, approved=True, roles=(APPROVER,)
+                )
                 self._do(self._tell(stream.agent.id, yes))
 
     def never(self, call: Call) -> bool:
@@ -216,7 +219,9 @@ class People:
         self.answered[call.id] = now_s
         if call.status == "approval" and call.approval_id is not None and attitude != "never":
             for approved in {"yes": (True,), "no": (False,), "both": (True, False)}[attitude]:
-                word = ResolveApproval(execution_id=run.id, approval_id=call.approval_id, approved=approved)
+                word = ResolveApproval(
+                    execution_id=run.id, approval_id=call.approval_id, approved=approved, roles=(APPROVER,)
+                )
                 self._do(self._tell(stream.agent.id, word, self.rng.choice(USERS)))
         if call.status == "in_doubt":
             settled = ResolveDoubt(

@@ -48,7 +48,13 @@ def agent_of(task: Task) -> AgentConfig:
 
 def yes(event: ApprovalRequested) -> ResolveApproval:
     """A person's consent to exactly what was asked for."""
-    return ResolveApproval(execution_id=event.execution_id, approval_id=event.approval_id, approved=True)
+    return ResolveApproval(
+        execution_id=event.execution_id,
+        approval_id=event.approval_id,
+        approved=True,
+        roles=(event.role,),
+        call_sha256=event.call_sha256,
+    )
 
 
 def open_approvals(events: Iterable[Event]) -> list[ApprovalRequested]:

@@ -26,7 +26,7 @@ from streams.memory_log import MemoryLog
 from streams.topics import EVENTS
 from tests.infra.tools.samples import Source, sealer
 from tests.processors.fakes import Clock, Owner, new_log, tell
-from tests.processors.samples import SITE, START_MS
+from tests.processors.samples import ROUTER, SITE, START_MS
 from tests.shared_data import needs
 from tests.taubench.checking import APPROVER, Told, agent_of, faults_of, is_done, open_approvals, yes
 from tests.taubench.counter import open_counter
@@ -101,7 +101,8 @@ async def test_an_agent_does_the_recorded_work_while_its_owner_dies_again_and_ag
             trigger = Trigger(type="manual", source="/tests", id=task.slug, time_ms=START_MS)
             agent = agent_id_of(SITE, task.slug)
             given = agent_of(task)
-            await tell(log, CreateAgent(config=given), ActivateAgent(), StartExecution(trigger=trigger), agent=agent)
+            await tell(log, CreateAgent(config=given), ActivateAgent(), agent=agent)
+            await tell(log, StartExecution(trigger=trigger), actor=ROUTER, agent=agent)
         manager = Manager(log, {agent_id_of(SITE, task.slug) for task in tasks})
         while not manager.all_done:
             dying.clear()

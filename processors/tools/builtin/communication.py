@@ -40,6 +40,7 @@ SEND_EMAIL = ToolDefinition(
     handler_type="module",
     module="email",
     action="send",
+    requires_permissions=("send_emails",),
     requires_modules=("email",),
     is_dangerous=True,
     risk="high",

@@ -62,6 +62,7 @@ TRIGGER_WORKFLOW = ToolDefinition(
     handler_type="workflow",
     module="automation",
     action="trigger",
+    requires_permissions=("trigger_workflows",),
     is_dangerous=True,
     risk="high",
     timeout_s=15.0,

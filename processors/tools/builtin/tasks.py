@@ -31,6 +31,7 @@ CREATE_TASK = ToolDefinition(
     handler_type="internal",
     module="tasks",
     action="createTask",
+    requires_permissions=("create_tasks",),
     timeout_s=10.0,
 )
 

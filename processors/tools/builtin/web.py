@@ -25,6 +25,7 @@ WEB_SEARCH = ToolDefinition(
     handler_type="external",
     module="web",
     action="search",
+    requires_permissions=("access_web",),
     rate_limit_per_minute=20,
     rate_limit_per_hour=200,
 )
@@ -57,6 +58,7 @@ WEB_SCRAPE = ToolDefinition(
     handler_type="external",
     module="web",
     action="scrape",
+    requires_permissions=("access_web",),
     risk="medium",
     rate_limit_per_minute=20,
     rate_limit_per_hour=200,

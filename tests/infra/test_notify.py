@@ -1,0 +1,176 @@
+"""Another system is told that an approval waits: signed, at least once, and always under the same id."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+import pytest
+import pytest_asyncio
+from pydantic import HttpUrl, SecretStr
+
+from infra.modules.addresses import ModuleAddress
+from infra.notify import SCHEMA, ApprovalNotifier
+from projections.db import Pool
+from projections.projector import Projector
+from schemas.ids import SiteId
+from tests.infra.report_places import opened_database
+from tests.projections.histories import OTHER_SITE, SITE, Run, Stream
+from tests.projections.journal import Journal, new_journal
+
+SECRET = "only-the-two-of-us-know-this"
+ADDRESS = ModuleAddress(url=HttpUrl("https://chat.example.com/approvals"), secret=SecretStr(SECRET), timeout_s=5)
+
+
+@dataclass
+class Receiver(httpx.AsyncBaseTransport):
+    """Answers with these statuses, then with 204; 0 stands for no answer."""
+
+    statuses: list[int] = field(default_factory=list)
+    received: list[httpx.Request] = field(default_factory=list)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.received.append(request)
+        status = self.statuses.pop(0) if self.statuses else 204
+        if status == 0:
+            raise httpx.ConnectError("nobody is there")
+        return httpx.Response(status, headers={"location": "https://elsewhere.example.com"})
+
+    @property
+    def ids(self) -> list[str]:
+        return [request.headers["webhook-id"] for request in self.received]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
+    async with opened_database(postgres_url) as (pool, _):
+        await SCHEMA.ensure(pool)
+        yield pool
+
+
+async def waiting(pool: Pool, site: SiteId = SITE) -> list[Run]:
+    """Fill the tables anew with approvals of which two wait."""
+    tables = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'projections'")
+    names = ", ".join(f"projections.{row[0]}" for row in tables if "migration" not in row[0])
+    await pool.execute(f"TRUNCATE notify.approvals, {names} CASCADE")
+    stream = Stream(site).created()
+    runs = [stream.started(name).assembled().thought("", "mail_send").approval_requested() for name in ("t1", "t2")]
+    stream.started("t3").assembled().thought("", "mail_send").approval_requested().approval_resolved(approved=True)
+    stream.started("t4").assembled().thought("", "mail_send").approval_requested().cancelled()
+    journal = await new_journal(Journal())
+    await journal.tell(stream)
+    await Projector(journal, pool).catch_up()
+    await pool.execute("UPDATE projections.ai_agent_approvals SET expires_at = now() + interval '1 day'")
+    return runs
+
+
+async def due(pool: Pool) -> None:
+    """Let all rests be over."""
+    await pool.execute("UPDATE notify.approvals SET next_at = now() WHERE told_at IS NULL")
+
+
+async def test_what_waits_is_told_once_and_signed(pool: Pool) -> None:
+    runs, receiver = await waiting(pool), Receiver()
+    async with ApprovalNotifier(pool, ADDRESS, now_s=lambda: 1_769_247_000.5, transport=receiver) as notifier:
+        assert [await notifier.round() for _ in range(3)] == [2, 0, 0]
+    assert sorted(receiver.ids) == sorted(f"{run.approval_id()}.approver" for run in runs)
+    for request in receiver.received:
+        body = request.content
+        signature = hmac.digest(
+            SECRET.encode(), f"{request.headers['webhook-id']}.1769247000.".encode() + body, hashlib.sha256
+        )
+        assert request.headers["webhook-signature"] == "v1," + base64.b64encode(signature).decode()
+        told = orjson.loads(body)
+        assert told["type"] == "approval.waiting"
+        assert (told["data"]["site_id"], told["data"]["tool_name"], told["data"]["role"]) == (
+            SITE,
+            "mail_send",
+            "approver",
+        )
+        assert told["data"]["arguments"] == {"q": 1}
+        assert SECRET.encode() not in body
+
+
+async def test_an_escalated_approval_is_told_again(pool: Pool) -> None:
+    runs, receiver = await waiting(pool, OTHER_SITE), Receiver()
+    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+        assert await notifier.round() == 2
+        await pool.execute(
+            "UPDATE projections.ai_agent_approvals SET role = 'manager', escalated_at = now() WHERE id = $1",
+            runs[0].approval_id(),
+        )
+        assert await notifier.round() == 1
+    assert receiver.ids[-1] == f"{runs[0].approval_id()}.manager"
+
+
+@pytest.mark.parametrize("status", [0, 500, 503, 429, 408])
+async def test_who_does_not_take_it_now_is_told_later_under_the_same_id(pool: Pool, status: int) -> None:
+    await waiting(pool)
+    receiver = Receiver([status, status])
+    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+        assert [await notifier.round(), await notifier.round()] == [0, 0]
+        assert len(receiver.received) == 2
+        await due(pool)
+        assert await notifier.round() == 2
+    assert sorted(receiver.ids[:2]) == sorted(receiver.ids[2:])
+    assert {row["attempts"] for row in await pool.fetch("SELECT attempts FROM notify.approvals")} == {2}
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 410])
+async def test_who_refuses_it_is_not_asked_again_and_no_redirect_is_followed(pool: Pool, status: int) -> None:
+    await waiting(pool)
+    receiver = Receiver([status, status])
+    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+        assert await notifier.round() == 0
+        await due(pool)
+        assert await notifier.round() == 0
+    assert [str(request.url) for request in receiver.received] == [str(ADDRESS.url)] * 2
+
+
+async def test_several_processes_tell_it_once(pool: Pool) -> None:
+    await waiting(pool)
+    receiver = Receiver()
+    async with (
+        ApprovalNotifier(pool, ADDRESS, transport=receiver) as one,
+        ApprovalNotifier(pool, ADDRESS, transport=receiver) as other,
+    ):
+        assert sum(await asyncio.gather(*(each.round() for each in (one, other, one, other)))) == 2
+    assert len(receiver.received) == 2
+
+
+async def test_what_a_process_was_telling_as_it_died_is_told_by_the_next(pool: Pool) -> None:
+    await waiting(pool)
+    hanging, receiver = asyncio.Event(), Receiver()
+
+    class Dies(Receiver):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            hanging.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async with ApprovalNotifier(pool, ADDRESS, transport=Dies()) as first:
+        work = asyncio.create_task(first.round())
+        await hanging.wait()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as second:
+        assert await second.round() == 1
+        await due(pool)
+        assert await second.round() == 1
+    assert len(set(receiver.ids)) == 2
+
+
+async def test_it_goes_on_by_itself(pool: Pool) -> None:
+    await waiting(pool)
+    receiver = Receiver()
+    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+        task = asyncio.create_task(notifier.run())
+        async with asyncio.timeout(10):
+            while len(receiver.received) < 2:  # noqa: ASYNC110 - what is awaited has no event of its own
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
