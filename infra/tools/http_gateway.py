@@ -96,17 +96,11 @@ class HttpToolGateway:
         self, stored: StoredTool, url: httpx.URL, body: bytes | None, secret: bytes | None, request: ToolRequest
     ) -> Answer:
         silence_s = request.tool.timeout_s
-        headers = {
-            name: value.replace(SECRET, secret.decode("latin-1")) if secret is not None else value
-            for name, value in stored.tool.http.headers.items()
-        }
-        asked = httpx.Request(
-            stored.tool.http.method,
-            url,
-            headers={
-                "User-Agent": USER_AGENT,
-                "Accept": "application/json, text/*;q=0.9",
-                **headers,
+        headers = httpx.Headers({"User-Agent": USER_AGENT, "Accept": "application/json, text/*;q=0.9"})
+        for name, value in stored.tool.http.headers.items():
+            headers[name] = value.replace(SECRET, secret.decode("ascii")) if secret is not None else value
+        headers.update(
+            {
                 **({"Content-Type": "application/json"} if body is not None else {}),
                 "Accept-Encoding": "identity",
                 "Connection": "close",
@@ -114,7 +108,12 @@ class HttpToolGateway:
                 "X-Dramac-Site": request.site_id,
                 "X-Dramac-Agent": request.agent_id,
                 "X-Dramac-Execution": request.execution_id,
-            },
+            }
+        )
+        asked = httpx.Request(
+            stored.tool.http.method,
+            url,
+            headers=headers,
             content=body,
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), silence_s)},
         )

@@ -69,7 +69,7 @@ class HttpCall(Message):
     @classmethod
     def _plain(cls, headers: dict[str, str]) -> dict[str, str]:
         for name, value in headers.items():
-            if _HEADER.fullmatch(name) is None or name.lower() in _OURS:
+            if _HEADER.fullmatch(name) is None or name.lower() in _OURS or name.lower().startswith("x-dramac-"):
                 raise ValueError(f"the header {name!r:.60} is none that a tool may set")
             if not value.isascii() or not value.isprintable() or len(value) > 1_000:
                 raise ValueError(f"the header {name!r} is plain ASCII text, at most 1,000 characters")

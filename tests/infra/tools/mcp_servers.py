@@ -1,4 +1,4 @@
-"""MCP servers written with the official library: over HTTP on loopback, and as a program."""
+"""An MCP server written with the official library, over HTTP on loopback."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,3 @@ async def serving_mcp(shelf: Shelf) -> AsyncIterator[str]:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-if __name__ == "__main__":
-    asyncio.run(Shelf().server().run_stdio_async())

@@ -31,6 +31,7 @@ def test_what_changes_something_is_risky_and_not_repeated_unless_its_owner_says_
         ({"http": http(url="https://api.example.com/{order-id}")}, "no other braces"),
         ({"http": http(url="https://api.example.com/{reason}")}, "name it in parameters.required"),
         ({"http": http(headers={"Host": "elsewhere"})}, "none that a tool may set"),
+        ({"http": http(headers={"x-dramac-site": "another"})}, "none that a tool may set"),
         ({"http": http(headers={"X-A": "a\r\nX-B: b"})}, "plain ASCII"),
         ({"http": http(headers={"X-A": "{order_id}"})}, "no other braces"),
         ({"name": "mcp_shop_cancel"}, "taken by the system"),
