@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos bench check fmt lock clean
+.PHONY: help demo dev test chaos taubench bench check fmt lock clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: $(STAMP) ## all tests, in memory and against real servers
 chaos: $(STAMP) ## 1,000 simulated worlds, then 200 real kills
 	@$(BIN)/python -m tests.simulation --seeds 1000 --jobs 2
 	@$(BIN)/python -m tests.chaos --kills 200
+
+taubench: $(STAMP) ## 135 recorded tasks of a shop on real servers, while workers are killed
+	@$(BIN)/python -m tests.taubench --kills 20
 
 bench: $(STAMP) ## runs a second on this machine, and what each costs
 	@$(BIN)/dramac bench

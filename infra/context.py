@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from typing import Protocol
 
 from infra.governance import Governance
 from infra.models.prices import PriceTable
@@ -21,6 +22,18 @@ from schemas.reports import GENERATE_REPORT
 SCRIPTED_PRICE = Price(provider=SCRIPTED, model="*", version="1", input=0, cached_input=0, output=0)
 
 
+class SiteTools(Protocol):
+    """The tools that sites registered; `infra.tools.offered.OfferedTools` knows them."""
+
+    async def tools(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
+        """Return the site's own tools.
+
+        Raises:
+            UnavailableError: they can't be looked up now.
+        """
+        ...
+
+
 class CatalogueContext:
     """A `ContextPort` that knows which tools there are, and no memories yet."""
 
@@ -31,10 +44,15 @@ class CatalogueContext:
         governance: Governance | None = None,
         prices: PriceTable | None = None,
         now_ms: Callable[[], int] = lambda: 0,
+        own: SiteTools | None = None,
     ) -> None:
-        """Offer the registry's tools, as far as they need only these `modules`; `prices` are asked for the day."""
+        """Offer the registry's tools, and each site its `own`, as far as they need only these `modules`.
+
+        `prices` are asked for the day.
+        """
         self._registry = registry
         self._modules = modules
+        self._own = own
         self._governance = governance or Governance()
         self._grants: dict[SiteId | None, SiteGrants] = {}  # None: of all sites of which nothing of their own is said
         self._prices = prices
@@ -43,7 +61,8 @@ class CatalogueContext:
     async def assemble(self, run: Run, config: AgentConfig) -> Context:
         """Return the tools that the run's agent may see, and what models cost."""
         allowed = (*config.allowed_tools, DELEGATE) if config.managed_agents else config.allowed_tools
-        tools = self._registry.visible(allowed, config.denied_tools, self._modules)
+        own = await self._own.tools(run.site_id) if self._own is not None else ()
+        tools = self._registry.visible(allowed, config.denied_tools, self._modules, own)
         tools = tuple(found for tool in tools if (found := _for_agent(tool, config)) is not None)
         return Context(Catalogue(tools=tools, prices=self._prices_of(config)), site=self._site(run.site_id))
 

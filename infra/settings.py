@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.mcp.commands import McpCommand
 from infra.models.addresses import ProviderAddress
 from infra.modules.addresses import ModuleAddress
 from schemas.errors import ConfigurationError
@@ -55,6 +56,12 @@ class Settings(BaseSettings):
     )
     search_url: HttpUrl | None = Field(default=None, description="a web search service that speaks Serper's protocol")
     search_key: SecretStr | None = Field(default=None, description="its key")
+    tool_hosts: tuple[str, ...] = Field(
+        default=(), description='hosts that tools of sites may reach: ["api.example.com", "*.shop.example"]'
+    )
+    mcp_commands: dict[str, McpCommand] = Field(
+        default={}, description='MCP servers that run here: {"files": {"command": ["mcp-files", "/srv"]}}'
+    )
     providers: dict[str, ProviderAddress] = Field(
         default={}, description='model providers by name: {"openai": {"api": "openai", "key": "…"}}'
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,10 @@ from infra.dev.stack import Endpoints
 from infra.governance import load_governance
 from infra.guardians import Guardians
 from infra.live import LivePublisher
+from infra.mcp.frozen import MODULE as MCP_TOOLS
+from infra.mcp.gateway import McpGateway, Sessions
+from infra.mcp.store import McpStore
+from infra.memory import MemoryGateway
 from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
 from infra.models.prices import load_prices
@@ -34,12 +39,21 @@ from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
 from infra.secrets import sealer_of
 from infra.settings import Settings
+from infra.tools.entry_points import installed_tools
+from infra.tools.hosts import parse_hosts
+from infra.tools.http_gateway import HttpToolGateway
+from infra.tools.http_tool import MODULE as HTTP_TOOLS
+from infra.tools.offered import OfferedTools
+from infra.tools.store import SiteToolStore
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
 from processors.models.port import ModelPort
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
+from processors.tools.builtin.memory import MODULE as MEMORY
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
+from processors.tools.own import MODULE as PYTHON_TOOLS
+from processors.tools.own import PythonTools
 from processors.tools.port import ModuleGateway, ToolPort
 from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.agent_events import AgentEventRouter
@@ -56,7 +70,7 @@ Role = Literal["decider", "router", "projector", "guardian"]
 ROLES: tuple[Role, ...] = ("decider", "router", "projector", "guardian")
 
 TOLD_MODULES = ("notifications", "automation")  # asked by an event
-SANDBOX_MODULES = frozenset({"crm", "email", "tasks"})
+SANDBOX_MODULES = frozenset({"crm", "email", "tasks", "booking"})
 
 
 @dataclass(slots=True)
@@ -111,22 +125,31 @@ async def open_house(
         governance = await asyncio.to_thread(load_governance, settings.governance)
         prices = await asyncio.to_thread(load_prices, settings.prices)
         reports = ReportGateway(pool, templates, system_ms)
+        own_tools, mcp, python = SiteToolStore(pool), McpStore(pool), PythonTools(installed_tools())
         if "decider" in wanted:
             await ProviderStore(pool).open()
             await data.open()
             await reports.open()
+            await own_tools.open()
         events = EventGateway(publisher)
+        hosts, sealer = parse_hosts(settings.tool_hosts), partial(sealer_of, settings)
+        outside: dict[str, ModuleGateway] = {
+            HTTP_TOOLS: HttpToolGateway(own_tools, sealer, hosts),
+            MCP_TOOLS: McpGateway(mcp, partial(_mcp_sessions, settings)),
+        }
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
+        ours |= {PYTHON_TOOLS: python, MEMORY: MemoryGateway(log, pool)}
         process = Process(
             log=log,
             models=models,
-            tools=tool_port(settings, modules, sandbox, ours),
+            tools=tool_port(settings, modules, sandbox, ours, outside),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))),
+                Registry((*BUILTIN, report_tool(templates), *python.definitions)),
                 SANDBOX_MODULES | settings.modules.keys(),
                 governance,
                 prices,
                 system_ms,
+                OfferedTools([own_tools.definitions, mcp.definitions]),
             ),
         )
         now_ms = process.now_ms
@@ -140,6 +163,12 @@ async def open_house(
             Guardians(log, settings) if "guardian" in wanted else None,
             notifier,
         )
+
+
+def _mcp_sessions(settings: Settings) -> Sessions:
+    from infra.mcp.opening import open_sessions  # the library takes a second to import, and most call no such server
+
+    return open_sessions(settings)
 
 
 def _notifier(
@@ -175,14 +204,21 @@ def system_ms() -> int:
 
 
 def tool_port(
-    settings: Settings, http: ModuleGateway, sandbox: ModuleGateway, ours: Mapping[str, ModuleGateway]
+    settings: Settings,
+    http: ModuleGateway,
+    sandbox: ModuleGateway,
+    ours: Mapping[str, ModuleGateway],
+    outside: Mapping[str, ModuleGateway] | None = None,
 ) -> ToolPort:
-    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it."""
+    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it.
+
+    `outside` serves tools that sites registered, by kind.
+    """
     doors = Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
     key = settings.search_key
     search = SearchService(str(settings.search_url), key) if settings.search_url is not None and key else None
-    web = Doors({"web": WebGateway(WebFetcher(), search)})
-    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": web})
+    external = Doors({"web": WebGateway(WebFetcher(), search), **(outside or {})})
+    return ToolRouter({"module": doors, "internal": doors, "workflow": doors, "external": external})
 
 
 def shipped(folder: str) -> list[Path]:

@@ -11,6 +11,7 @@ from projections.db import Db, Row, Statement
 from projections.executions import EXECUTIONS, RunDelta
 from projections.facts import Fact, as_json, uuid_text
 from projections.goals import GOALS, GOALS_DROPPED, GoalRow, KeptGoals
+from projections.memories import MEMORIES, MemoryRow
 from projections.reports import REPORTS, ReportRow
 from projections.schedules import SCHEDULES, ScheduleDelta
 from projections.steps import STEPS, StepRow
@@ -37,6 +38,7 @@ class Batch:
         self.catalogues: dict[tuple[str, str, str], CatalogueRow] = {}
         self.schedules: dict[tuple[str, str, str], ScheduleDelta] = {}
         self.reports: dict[Key, ReportRow] = {}
+        self.memories: list[MemoryRow] = []
         self.heads: list[HeadRow] = []
         self.goals: dict[Key, dict[str, GoalRow]] = {}
         self.kept_goals: dict[Key, set[str]] = {}
@@ -173,6 +175,7 @@ class Batch:
             (TOOL_CALLS, self.calls.values()),
             (APPROVALS, self.approvals.values()),
             (REPORTS, self.reports.values()),
+            (MEMORIES, self.memories),
             (STATS, self.stats.values()),
             (USAGE, self.usage.values()),
             (MODEL_USAGE, self.model_usage.values()),

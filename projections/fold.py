@@ -15,6 +15,7 @@ from projections.batch import Batch
 from projections.executions import RunDelta
 from projections.facts import Fact, as_json, clean_text, uuid_text
 from projections.goals import GoalRow
+from projections.memories import MemoryRow
 from projections.reports import report_row
 from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
@@ -404,6 +405,26 @@ def _delegation_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     """The tree of runs follows from how the other run started; this is the streams' own affair."""
 
 
+def _wait_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """The call is under way; until when it waits is the stream's own affair."""
+
+
+def _memory_stored(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    subject = data["subject"]
+    batch.memories.append(
+        MemoryRow(
+            fact.site_id,
+            uuid_text(data["memory_id"]),
+            fact.agent_id,
+            uuid_text(data["execution_id"]),
+            fact.at,
+            clean_text(data["kind"]),
+            None if subject is None else clean_text(subject),
+            clean_text(data["content"]),
+        )
+    )
+
+
 def _delegation_ruled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     batch.run(fact)
     _plan(batch, fact, data["calls"], 0)
@@ -458,6 +479,8 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.DelegationStarted, _delegation_told),
         (ev.DelegationFinished, _delegation_finished),
         (ev.DelegationReported, _delegation_told),
+        (ev.WaitStarted, _wait_started),
+        (ev.MemoryStored, _memory_stored),
         (ev.CommandRejected, _command_rejected),
     )
 }

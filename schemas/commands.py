@@ -278,6 +278,14 @@ class ExpireApproval(Command):
     approval_id: ApprovalId
 
 
+class EndWait(Command):
+    """A timer's word that a call has waited long enough; judged by the time of this record."""
+
+    wire = "ai.wait.end"
+    execution_id: ExecutionId
+    call_id: CallId
+
+
 AgentCommand = (
     CreateAgent
     | UpdateAgent
@@ -303,6 +311,7 @@ RunCommand = (
     | ResolveDoubt
     | ResolveApproval
     | ExpireApproval
+    | EndWait
 )
 AnyCommand = AgentCommand | RunCommand
 
@@ -331,5 +340,6 @@ COMMANDS: dict[str, type[AgentCommand] | type[RunCommand]] = {
         ResolveDoubt,
         ResolveApproval,
         ExpireApproval,
+        EndWait,
     )
 }

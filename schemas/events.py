@@ -530,6 +530,14 @@ class ApprovalExpired(RunEvent):
     call_id: CallId
 
 
+class WaitStarted(RunEvent):
+    """A call waits for `seconds` from the time of this event: a timer of the run, and nobody who sleeps."""
+
+    wire = "ai.wait.started"
+    call_id: CallId
+    seconds: int
+
+
 # --- delegation -----------------------------------------------------------------------------------------------------
 
 
@@ -567,6 +575,19 @@ class DelegationReported(RunEvent):
 
     wire = "ai.delegation.reported"
     delegator: Delegator
+
+
+# --- memories -------------------------------------------------------------------------------------------------------
+
+
+class MemoryStored(RunEvent):
+    """The agent keeps something for its later runs. `subject` is what it is about, in the agent's own words."""
+
+    wire = "ai.memory.stored"
+    memory_id: str
+    kind: str
+    subject: str | None
+    content: str
 
 
 # --- other ----------------------------------------------------------------------------------------------------------
@@ -621,6 +642,8 @@ EVENTS: dict[str, type[Event]] = {
         DelegationStarted,
         DelegationFinished,
         DelegationReported,
+        WaitStarted,
+        MemoryStored,
         CommandRejected,
     )
 }

@@ -43,6 +43,7 @@ COMMANDS = dict(
         _many("hooks", "Webhooks: create, list, rotate, enable, disable, delete, send, reseal."),
         _many("providers", "A site's own model providers and their keys: set, list, test, remove, reseal."),
         _many("prices", "What models cost: list, check."),
+        _many("tools", "Tools that agents may call: add, list, show, remove; MCP servers."),
         _many("executions", "Runs: list, show, tail, tree, cancel, resolve-doubt."),
         _many("approvals", "Risky actions that wait for a person: list, show, approve, deny."),
         _many("reports", "Reports that analysts made: list, show, templates."),

@@ -77,6 +77,11 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return f"{event.tool}: {event.error}"
         case e.ToolDenied():
             return f"{event.tool}: {event.message}"
+        case e.WaitStarted():
+            return f"for {event.seconds} s"
+        case e.MemoryStored():
+            about = f" about {event.subject}" if event.subject is not None else ""
+            return f"{event.kind}{about}: {event.content}"
         case e.ApprovalRequested():
             return f"{event.action_description} ({event.risk_level} risk: {event.risk_explanation})"
         case e.ApprovalEscalated():

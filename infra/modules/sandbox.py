@@ -1,4 +1,4 @@
-"""The platform's modules on a small scale, in Postgres: a CRM, tasks and an email outbox.
+"""The platform's modules on a small scale, in Postgres: a CRM, tasks, a calendar and an email outbox.
 
 For the embedded stack, the demo and tests. What matters is as in the real ones: every change happens once for its
 idempotency key, belongs to one site, and tells the other modules by an event.
@@ -22,7 +22,7 @@ from schemas.errors import UnavailableError
 from schemas.ids import SiteId
 from schemas.message import Json, JsonObject
 
-SCHEMA = OwnSchema("sandbox", Path(__file__).with_name("sandbox.sql"), "outbox_left", lock=0x73616E64)  # "sand"
+SCHEMA = OwnSchema("sandbox", Path(__file__).with_name("sandbox.sql"), "calendar_of_site", lock=0x73616E64)  # "sand"
 
 # A key that is being used by a call in flight is waited for, by the unique index, until that call is decided.
 CLAIM = "INSERT INTO sandbox.applied_calls (site_id, key, asked) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"

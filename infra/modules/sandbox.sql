@@ -61,6 +61,19 @@ CREATE TABLE IF NOT EXISTS sandbox.emails (
     PRIMARY KEY (site_id, id)
 );
 
+CREATE TABLE IF NOT EXISTS sandbox.calendar_events (
+    site_id     uuid NOT NULL,
+    id          uuid NOT NULL,
+    title       text NOT NULL,
+    description text NOT NULL DEFAULT '',
+    start_time  timestamptz NOT NULL,
+    end_time    timestamptz NOT NULL CHECK (end_time > start_time),
+    attendees   text[] NOT NULL,
+    created_by  text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (site_id, id)
+);
+
 -- One row a call that changed something: a second call with its key gets the first one's result.
 CREATE TABLE IF NOT EXISTS sandbox.applied_calls (
     site_id    uuid NOT NULL,
@@ -85,3 +98,6 @@ CREATE TABLE IF NOT EXISTS sandbox.outbox (
     published_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS outbox_left ON sandbox.outbox (position) WHERE published_at IS NULL;
+
+-- The last that is made: where it is there, all is (see infra/modules/sandbox.py).
+CREATE INDEX IF NOT EXISTS calendar_of_site ON sandbox.calendar_events (site_id, start_time);

@@ -5,7 +5,7 @@ Arguments come from a model. Their fields are named one by one and bound, never 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import asyncpg
@@ -233,6 +233,57 @@ async def _keep_email(db: Db, order: Order, status: str, event_type: str) -> Cha
     return Changed(email, (ModuleEvent(event_type, "/email", email["id"], data),))
 
 
+# --- calendar -------------------------------------------------------------------------------------------------------
+
+CREATE_EVENT = """
+INSERT INTO sandbox.calendar_events (site_id, id, title, description, start_time, end_time, attendees, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id, title, description, start_time, end_time, attendees, created_at
+"""
+BUSY = """
+SELECT id, title, start_time, end_time FROM sandbox.calendar_events
+WHERE site_id = $1 AND start_time < $3 AND end_time > $2 AND ($4::text IS NULL OR $4 = ANY(attendees))
+ORDER BY start_time, id LIMIT $5
+"""
+BUSY_LIMIT = 50
+LONGEST_SPAN = timedelta(days=92)
+
+
+async def create_event(db: Db, order: Order) -> Changed:
+    """Put an event into the calendar.
+
+    Raises:
+        ToolError: its times can't be read, or it ends before it begins.
+    """
+    given = order.arguments
+    start, end = _span(given)
+    content = (given["title"], given.get("description", ""), start, end, given.get("attendees", []))
+    event = _as_json(await db.fetchrow(CREATE_EVENT, order.site_id, random_id(), *content, order.by))
+    told = {name: event[name] for name in ("title", "start_time", "end_time", "attendees")}
+    data = {"event_id": event["id"], **told}
+    return Changed(event, (ModuleEvent("booking.event.created", "/booking", event["id"], data),))
+
+
+async def check_availability(db: Db, order: Order) -> Json:
+    """Say whether a span of time is free, and what is in it.
+
+    Raises:
+        ToolError: its times can't be read, or it is too long.
+    """
+    start, end = _span(order.arguments)
+    if end - start > LONGEST_SPAN:
+        raise ToolError(f"The span is longer than {LONGEST_SPAN.days} days: ask for a shorter one.")
+    rows = await db.fetch(BUSY, order.site_id, start, end, order.arguments.get("user_id"), BUSY_LIMIT + 1)
+    busy = [_as_json(row) for row in rows[:BUSY_LIMIT]]
+    return {"available": not busy, "busy": busy, "more": len(rows) > BUSY_LIMIT}
+
+
+def _span(given: JsonObject) -> tuple[datetime, datetime]:
+    start, end = _moment(given["start_time"]), _moment(given["end_time"])
+    if start is None or end is None or end <= start:
+        raise ToolError("The end must come after the beginning.")
+    return start, end
+
+
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +330,7 @@ def _escaped_like(text: str) -> str:
 READS: dict[tuple[str, str], Callable[[Db, Order], Awaitable[Json]]] = {
     ("crm", "getContact"): get_contact,
     ("crm", "searchContacts"): search_contacts,
+    ("booking", "checkAvailability"): check_availability,
 }
 CHANGES: dict[tuple[str, str], Callable[[Db, Order], Awaitable[Changed]]] = {
     ("crm", "createContact"): create_contact,
@@ -287,5 +339,6 @@ CHANGES: dict[tuple[str, str], Callable[[Db, Order], Awaitable[Changed]]] = {
     ("tasks", "createTask"): create_task,
     ("email", "createEmailDraft"): draft_email,
     ("email", "send"): send_email,
+    ("booking", "createEvent"): create_event,
 }
 MODULES = frozenset(module for module, _ in (*READS, *CHANGES))

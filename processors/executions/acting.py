@@ -1,11 +1,11 @@
 """What follows from a tool's result, and from a person's word on a call in doubt."""
 
 from processors.agents.decider import rejected
-from processors.executions import delegation
+from processors.executions import delegation, loop_tools
 from processors.executions.facts import observed
 from processors.executions.prompt import outcome_text, tool_message
 from processors.executions.state import SETTLED, Call, Run
-from schemas.commands import RecordToolResult, ResolveDoubt
+from schemas.commands import EndWait, RecordToolResult, ResolveDoubt
 from schemas.events import Event, ToolCompleted, ToolFailed
 
 
@@ -40,7 +40,17 @@ def on_result(run: Run, command: RecordToolResult) -> list[Event]:
             duration_ms=command.duration_ms,
         )
     after = _after(run, call, outcome_text(command.output, command.error), "answered")
-    return [*delegation.finished(run, call, command), result, *after]
+    stored = loop_tools.kept(run, call) if command.error is None else []
+    return [*delegation.finished(run, call, command), result, *stored, *after]
+
+
+def on_wait_end(run: Run, command: EndWait, at_ms: int) -> list[Event]:
+    """A call has waited long enough, by the time of this record."""
+    call = run.calls.get(command.call_id)
+    if call is None or call.due_ms is None or at_ms < call.due_ms:
+        return []
+    waited = {"waited_seconds": call.arguments["seconds"]}
+    return on_result(run, RecordToolResult(execution_id=run.id, call_id=call.id, output=waited))
 
 
 def on_doubt_resolved(run: Run, command: ResolveDoubt) -> list[Event]:

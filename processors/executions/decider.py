@@ -7,7 +7,7 @@ result in doubt; a late real result settles such a call, also after the end.
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions import delegation, spending
-from processors.executions.acting import on_doubt_resolved, on_result
+from processors.executions.acting import on_doubt_resolved, on_result, on_wait_end
 from processors.executions.approving import on_approval, on_expiry
 from processors.executions.delegation_rules import FORCED_STEP, FORCED_TEXT
 from processors.executions.endings import cancelled, timed_out
@@ -19,6 +19,7 @@ from processors.executions.thinking import on_attempt, on_context, on_model_fail
 from schemas.commands import (
     CancelExecution,
     DoubtTool,
+    EndWait,
     ExpireApproval,
     RecordAttempt,
     RecordContext,
@@ -61,6 +62,7 @@ from schemas.events import (
     ToolRequested,
     ToolStarted,
     TriggerSkipped,
+    WaitStarted,
 )
 from schemas.ids import SiteId
 from schemas.module_events import Trigger
@@ -98,6 +100,8 @@ def decide(  # noqa: C901 - one case a command
             return on_approval(agent, run, command, actor, at_ms)
         case ExpireApproval():
             return on_expiry(agent, run, command, actor, at_ms)
+        case EndWait():
+            return on_wait_end(run, command, at_ms)
         case ReportDelegation():
             return delegation.on_report(run, command)
 
@@ -231,6 +235,8 @@ def _evolve_call(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
 
 def _evolve_delegation(run: Run, event: Event, at_ms: int) -> None:
     match event:
+        case WaitStarted(seconds=seconds):
+            run.calls[event.call_id].due_ms = at_ms + seconds * 1000
         case DelegationStarted():
             call = run.calls[event.call_id]
             call.child, call.delegated_at_ms = event.child_agent_id, at_ms

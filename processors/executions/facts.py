@@ -9,15 +9,16 @@ from processors.executions.state import Run
 from schemas.catalogue import ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.delegation import DELEGATE
-from schemas.events import DelegationStarted, StepObserved, ToolDenied, ToolRequested
+from schemas.events import DelegationStarted, StepObserved, ToolDenied, ToolRequested, WaitStarted
 from schemas.ids import CallId, agent_id_of
+from schemas.loop_tools import WAIT
 from schemas.message import JsonObject
 
 
 def requested(
     run: Run, call_id: CallId, tool: str, version: str, sha256: str, arguments: JsonObject
-) -> list[ToolRequested | DelegationStarted]:
-    """Return the events that let a call be made; one of another agent has an event more."""
+) -> list[ToolRequested | DelegationStarted | WaitStarted]:
+    """Return the events that let a call be made; one of another agent, or of waiting, has an event more."""
     request = ToolRequested(
         execution_id=run.id,
         step=run.step,
@@ -27,6 +28,8 @@ def requested(
         call_sha256=sha256,
         idempotency_key=call_id,
     )
+    if tool == WAIT:
+        return [request, WaitStarted(execution_id=run.id, call_id=call_id, seconds=arguments["seconds"])]
     return [request] if tool != DELEGATE else [request, delegation_started(run, call_id, arguments)]
 
 

@@ -27,7 +27,7 @@ class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
     `child` is the agent that a delegation is for, `share` what its run may spend. `edited_by` are the people who
-    changed its arguments.
+    changed its arguments. `due_ms` is until when a call waits.
     """
 
     id: CallId
@@ -48,6 +48,7 @@ class Call:
     child: AgentId | None = None
     delegated_at_ms: int = 0
     share: Budget | None = None
+    due_ms: int | None = None
 
     @property
     def delegated(self) -> bool:

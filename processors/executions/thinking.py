@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation
+from processors.executions import delegation, loop_tools
 from processors.executions.approving import ask_for
 from processors.executions.delegation_rules import FORCED_TEXT, forced_calls, found_for
 from processors.executions.endings import completed, failed
@@ -109,6 +109,8 @@ def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> li
         return [thought, *failed(run, "max_steps_reached", said, at_ms, thought)]
     if not planned:
         return [thought, *completed(run, command.text, at_ms, thought)]
+    if (result := loop_tools.result_of(agent, run, planned, at_ms)) is not None:
+        return [thought, *completed(run, result, at_ms, thought)]
     return [thought, *_plan(agent, run, planned, command.text, run.limits.max_tool_calls_per_step, at_ms)]
 
 
@@ -127,6 +129,8 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], text: str, l
         if call.tool == DELEGATE and not isinstance(verdict, Denial):
             verdict = delegation.refusal(agent.config, run, call, delegations) or verdict
             delegations += not isinstance(verdict, Denial)
+        if not isinstance(verdict, Denial):
+            verdict = loop_tools.refusal(run, call, at_ms) or verdict
         if isinstance(verdict, Denial):
             outcomes[call.call_id] = outcome_text(None, verdict.message)
             events.append(denied(run, call.call_id, call.tool, verdict))

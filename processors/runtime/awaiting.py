@@ -54,10 +54,11 @@ class CallToolOnce(NamedTuple):
 class Timer(NamedTuple):
     """Send a command at `due_ms` (Unix time), again and again until it is no longer awaited."""
 
-    kind: Literal["timeout", "expiry"]
+    kind: Literal["timeout", "expiry", "wait"]
     execution_id: ExecutionId
     due_ms: int
     approval_id: ApprovalId | None = None
+    call_id: CallId | None = None
     effect: Literal["timer"] = "timer"
 
 
@@ -112,6 +113,9 @@ def awaiting(run: Run) -> tuple[Effect, ...]:
         if call.status == "requested":
             if call.child is not None:
                 effects.append(StartChild(run.id, call.id))
+                continue
+            if call.due_ms is not None:
+                effects.append(Timer("wait", run.id, call.due_ms, call_id=call.id))
                 continue
             effects.append(CallTool(run.id, call.id) if call.idempotent else AskToStart(run.id, call.id))
         elif call.status == "started":

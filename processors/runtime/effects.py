@@ -36,6 +36,7 @@ from schemas.commands import (
     AnyCommand,
     CancelDelegation,
     DoubtTool,
+    EndWait,
     ExpireApproval,
     RecordAttempt,
     RecordContext,
@@ -386,6 +387,8 @@ class Effects:
             await self._until_held()
             if timer.kind == "timeout":
                 await self._tell(run, TimeOutExecution(execution_id=run.id))
+            elif timer.call_id is not None:
+                await self._tell(run, EndWait(execution_id=run.id, call_id=timer.call_id))
             elif timer.approval_id is not None:
                 await self._tell(run, ExpireApproval(execution_id=run.id, approval_id=timer.approval_id))
             await asyncio.sleep(retry_s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from processors.tools.builtin import communication, crm, data, delegation, system, tasks, web
+from processors.tools.builtin import calendar, communication, crm, data, delegation, loop, memory, system, tasks, web
 from processors.tools.globs import permits
 from processors.tools.validation import validator_for
 from schemas.catalogue import ToolDefinition
@@ -16,6 +16,9 @@ BUILTIN: tuple[ToolDefinition, ...] = (
     *web.TOOLS,
     *system.TOOLS,
     *delegation.TOOLS,
+    *calendar.TOOLS,
+    *loop.TOOLS,
+    *memory.TOOLS,
 )
 
 
@@ -51,15 +54,25 @@ class Registry:
             raise NotFoundError(f"there is no tool {name[:80]!r}; known are: {', '.join(sorted(self._tools))}")
         return tool
 
+    def has(self, name: str) -> bool:
+        """Whether there is a tool of that name."""
+        return name in self._tools
+
     def visible(
-        self, allowed: Collection[str], denied: Collection[str], modules: Collection[str]
+        self,
+        allowed: Collection[str],
+        denied: Collection[str],
+        modules: Collection[str],
+        more: Iterable[ToolDefinition] = (),
     ) -> tuple[ToolDefinition, ...]:
         """Return, by name, the tools that the globs permit (deny first) and whose modules the site has.
 
-        The order is part of a catalogue's sha256, so it does not depend on that of registration.
+        `more` are tools of the site alone; none of them takes the place of one that is registered. The order is part
+        of a catalogue's sha256, so it does not depend on that of registration.
         """
+        tools = {**{tool.name: tool for tool in more}, **self._tools}
         return tuple(
             tool
-            for name, tool in sorted(self._tools.items())
+            for name, tool in sorted(tools.items())
             if permits(allowed, denied, name) and all(module in modules for module in tool.requires_modules)
         )

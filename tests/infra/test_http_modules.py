@@ -15,7 +15,8 @@ import pytest_asyncio
 from pydantic import HttpUrl, SecretStr, ValidationError
 
 from infra.modules.addresses import ModuleAddress
-from infra.modules.http import ANSWER_BYTES, HttpModules
+from infra.modules.answers import ANSWER_BYTES
+from infra.modules.http import HttpModules
 from processors.tools.builtin.communication import SEND_EMAIL
 from processors.tools.builtin.crm import CREATE_CONTACT
 from processors.tools.call import call_tool

@@ -441,3 +441,35 @@ async def test_two_processes_can_open_the_sandbox_at_once(
 ) -> None:
     await pool.execute("DROP SCHEMA sandbox CASCADE")
     await asyncio.gather(*(Sandbox(pool, published).open() for _ in range(4)))
+
+
+# --- the calendar ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_created_once_and_takes_its_time(
+    sandbox: Sandbox, published: Published, site: SiteId
+) -> None:
+    times = {"start_time": "2026-03-01T09:00:00Z", "end_time": "2026-03-01T11:00:00+01:00"}
+    asked = request(site, "calendar_create_event", title="Fitting", attendees=["maya"], **times)
+    created = await send(sandbox, asked)
+    assert await send(sandbox, asked) == created
+    assert (created["title"], created["attendees"]) == ("Fitting", ["maya"])
+    assert published.types == ["booking.event.created"]
+    day = {"start_time": "2026-03-01T00:00:00Z", "end_time": "2026-03-02T00:00:00Z"}
+    found = await use(sandbox, site, "calendar_check_availability", **day)
+    assert [busy["id"] for busy in found["busy"]] == [created["id"]]
+    assert (found["available"], found["more"]) == (False, False)
+    assert not (await use(sandbox, site, "calendar_check_availability", user_id="maya", **day))["available"]
+    assert (await use(sandbox, site, "calendar_check_availability", user_id="noor", **day))["available"]
+    after = {"start_time": "2026-03-01T10:00:00Z", "end_time": "2026-03-01T11:00:00Z"}
+    assert (await use(sandbox, site, "calendar_check_availability", **after))["available"]  # it ends where this begins
+    assert (await use(sandbox, SiteId(random_id()), "calendar_check_availability", **day))["available"]
+
+
+async def test_times_that_make_no_span_are_refused(sandbox: Sandbox, site: SiteId) -> None:
+    for start, end, said in (
+        ("2026-03-01T09:00:00Z", "2026-03-01T09:00:00Z", "after the beginning"),
+        ("2026-03-01T09:00:00Z", "2027-03-01T09:00:00Z", "longer than 92 days"),
+    ):
+        with pytest.raises(ToolError, match=said):
+            await use(sandbox, site, "calendar_check_availability", start_time=start, end_time=end)

@@ -14,10 +14,12 @@ from processors.tools.registry import BUILTIN
 from schemas.catalogue import ToolDefinition
 from schemas.delegation import DELEGATE
 from schemas.ids import AgentId, CallId, ExecutionId, SiteId
+from schemas.loop_tools import FINISH, WAIT
 from schemas.message import Json
 
 OVER_HTTP = ModuleAddress(url=HttpUrl("http://127.0.0.1:1/"), secret=SecretStr("sixteen characters"))
-SERVED = [tool for tool in BUILTIN if tool.name != DELEGATE and tool.handler_type != "external"]
+LOOP = {DELEGATE, WAIT, FINISH}  # the loop itself serves them
+SERVED = [tool for tool in BUILTIN if tool.name not in LOOP and tool.handler_type != "external"]
 
 
 @dataclass
@@ -36,7 +38,7 @@ def request(tool: ToolDefinition) -> ToolRequest:
 
 async def served_by(tool: ToolDefinition, **modules: ModuleAddress) -> Json:
     http, sandbox, data, events = doors = [Door(name) for name in ("http", "sandbox", "data", "events")]
-    ours = {"data": data} | dict.fromkeys(TOLD_MODULES, events)
+    ours = {"data": data, "memory": data} | dict.fromkeys(TOLD_MODULES, events)
     result = await tool_port(Settings(modules=modules), http, sandbox, ours).call(request(tool))
     assert result.error is None
     assert [door.asked for door in doors if door.asked] == [[(tool.module, tool.action)]]
@@ -47,7 +49,7 @@ async def served_by(tool: ToolDefinition, **modules: ModuleAddress) -> Json:
 
 @pytest.mark.parametrize("tool", SERVED, ids=lambda tool: tool.name)
 async def test_a_tool_is_served_here_and_over_http_where_its_module_has_an_address(tool: ToolDefinition) -> None:
-    ours = {"data": "data", "notifications": "events", "automation": "events"}
+    ours = {"data": "data", "memory": "data", "notifications": "events", "automation": "events"}
     assert tool.module is not None
     assert await served_by(tool) == ours.get(tool.module, "sandbox")
     assert await served_by(tool, **{tool.module: OVER_HTTP}) == "http"

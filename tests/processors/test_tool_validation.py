@@ -25,6 +25,17 @@ GOOD: dict[str, JsonObject] = {
     "web_scrape": {"url": "https://example.com/prices", "selector": "main p"},
     "notify_user": {"user_id": "u1", "message": "Look.", "channel": "in_app"},
     "trigger_workflow": {"workflow_id": "w1", "input_data": {"a": 1}},
+    "calendar_create_event": {
+        "title": "Fitting",
+        "start_time": "2026-03-01T09:00:00Z",
+        "end_time": "2026-03-01T10:00:00Z",
+        "attendees": ["maya"],
+    },
+    "calendar_check_availability": {"start_time": "2026-03-01T09:00:00Z", "end_time": "2026-03-01T10:00:00Z"},
+    "wait": {"seconds": 3_600},
+    "finish": {"result": "Done."},
+    "remember": {"content": "She likes tea.", "subject": "contact:maya", "kind": "preference"},
+    "recall": {"query": "tea", "subject": "contact:maya", "limit": 20},
     "task_create": {"title": "Call", "due_date": "2026-03-01T09:00:00Z", "priority": "high"},
 }
 
@@ -147,8 +158,8 @@ def test_a_denied_tool_is_not_seen() -> None:
 
 def test_a_tool_of_a_module_that_the_site_lacks_is_not_seen() -> None:
     assert names("*", modules=()) == [
-        *("data_aggregate", "data_query", "delegate", "email_draft", "notify_user", "task_create"),
-        *("trigger_workflow", "web_scrape", "web_search"),
+        *("data_aggregate", "data_query", "delegate", "email_draft", "finish", "notify_user", "recall", "remember"),
+        *("task_create", "trigger_workflow", "wait", "web_scrape", "web_search"),
     ]
 
 
@@ -166,6 +177,14 @@ def test_a_name_is_taken_once() -> None:
 def test_an_unknown_tool_is_named_with_those_that_are_known() -> None:
     with pytest.raises(NotFoundError, match=r"'nope'.*crm_get_contact"):
         Registry([GET_CONTACT]).get("nope")
+
+
+def test_all_tools_of_the_specification_are_there() -> None:
+    assert {
+        *("crm_get_contact", "crm_search_contacts", "crm_create_contact", "crm_update_contact", "crm_add_note"),
+        *("email_send", "email_draft", "calendar_create_event", "calendar_check_availability", "task_create"),
+        *("data_query", "data_aggregate", "web_search", "web_scrape", "wait", "notify_user", "trigger_workflow"),
+    } <= {tool.name for tool in BUILTIN}
 
 
 def test_what_can_not_be_called_back_is_dangerous() -> None:

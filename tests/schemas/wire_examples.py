@@ -18,6 +18,7 @@ from schemas.commands import (
     DeactivateAgent,
     DeleteAgent,
     DoubtTool,
+    EndWait,
     ExpireApproval,
     RecalledMemory,
     RecordAttempt,
@@ -62,6 +63,7 @@ from schemas.events import (
     ExecutionStarted,
     ExecutionTimedOut,
     GoalProgressed,
+    MemoryStored,
     PlannedCall,
     RunEvent,
     RunLimits,
@@ -79,6 +81,7 @@ from schemas.events import (
     ToolStarted,
     TriggerSkipped,
     UsageMetered,
+    WaitStarted,
 )
 from schemas.governance import Requester, RiskRule, SiteGrants
 from schemas.ids import AgentId, ApprovalId, CallId, CommandId, EventId, ExecutionId, SiteId
@@ -202,6 +205,7 @@ def command_examples() -> dict[str, Example]:
         ),
         CancelDelegation(trigger=TRIGGER, reason="enough"),
         ReportDelegation(execution_id=RUN),
+        EndWait(execution_id=RUN, call_id=CALL),
         CancelExecution(execution_id=RUN, reason="enough"),
         TimeOutExecution(execution_id=RUN),
         RecordContext(
@@ -385,6 +389,8 @@ def _events() -> Sequence[Event]:
         DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),
         DelegationFinished(execution_id=RUN, call_id=CALL, outcome=OUTCOME),
         DelegationReported(execution_id=RUN, delegator=DELEGATOR),
+        WaitStarted(execution_id=RUN, call_id=CALL, seconds=30),
+        MemoryStored(execution_id=RUN, memory_id=CALL, kind="fact", subject="contact:7", content="She likes tea."),
         ExecutionCompleted(**END, result="Done."),
         ExecutionFailed(**END, reason="model_failed", error="overloaded"),
         ExecutionCancelled(**END, reason="enough", cancelled_by="user:ann"),
