@@ -52,7 +52,7 @@ async def test_what_a_system_did_is_decided_again_and_audited(system: System) ->
     audited = await system.cli("audit", "check")
     lines = audited.stdout.decode().splitlines()
     assert audited.returncode == 0, audited.stdout.decode()
-    assert [line[:4] for line in lines] == [f"✓ I{number}" for number in range(1, 8)]
+    assert [line[:4] for line in lines] == [f"✓ I{number}" for number in range(1, 9)]
 
     await system.pool.execute("UPDATE projections.ai_usage_models_daily SET cost_micros = cost_micros + 1")
     try:

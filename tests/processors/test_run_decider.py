@@ -62,7 +62,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "36561fd1ea147439e2a83349e2384d8153ba2357bf1abbe23d89c6e212e6bd1a",
+        "5ec1ba9da760ec6e80014a2d3e04163651b6667761afd88c7c7268f89114eb2f",
     )
 
 
