@@ -94,7 +94,7 @@ MEANINGS = {
     "delegation_rules[].mode": "whether the model is told of the rule, or it is followed in any case",
     "delegation_rules[].priority": "how much it matters",
     "delegation_rules[].instructions": "what the managed agent is to do",
-    "report_templates": "an analyst's: the reports it writes",
+    "report_templates": "an analyst's: the reports it writes; each must be there",
     "monitoring_rules": "a guardian's: what it watches",
     "monitoring_rules[].name": "what the rule is called in its signals; may be written `pattern`",
     "monitoring_rules[].event": "the events that are counted: a type or a glob",

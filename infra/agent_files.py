@@ -1,6 +1,6 @@
 """Agents as YAML files, and applying them: create what is new, update what changed, leave the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,8 @@ FILE_BYTES = 256 * 1024
 Applied = Literal["created", "updated", "unchanged"]
 
 
-def read_agent(path: Path) -> AgentConfig:
-    """Return the agent that a file describes.
+def read_agent(path: Path, templates: Collection[str] | None = None) -> AgentConfig:
+    """Return the agent that a file describes; it may name only report `templates` that are there, where these are told.
 
     Raises:
         ConfigurationError: it can't be read.
@@ -43,7 +43,7 @@ def read_agent(path: Path) -> AgentConfig:
         raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     faults = [Fault((name,), "this is given twice: give it once", line) for name, line in _repeated(tree)]
     try:
-        config = read_config(told)
+        config = read_config(told, templates)
     except InvalidAgentError as error:
         faults += [fault._replace(line=_line_of(tree, fault.path)) for fault in error.faults]
         raise InvalidAgentError(faults, str(path)) from None

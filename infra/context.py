@@ -44,5 +44,5 @@ class CatalogueContext:
 
 def _for_agent(tool: ToolDefinition, config: AgentConfig) -> ToolDefinition | None:
     """Narrow the report tool to the templates that the agent names; one that names none may use all."""
-    named = getattr(config, "report_templates", ())
+    named = config.report_templates
     return limited_to(tool, named) if named and tool.name == GENERATE_REPORT else tool

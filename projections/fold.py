@@ -250,6 +250,10 @@ def _step_thought(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     row.duration_ms, row.finish_reason = data["latency_ms"], data["finish_reason"]
     run.current_step = max(run.current_step, step)
     _meter(batch, fact, data)
+    _plan(batch, fact, calls, step)
+
+
+def _plan(batch: Batch, fact: Fact, calls: list[dict[str, Any]], step: int) -> None:
     for position, planned in enumerate(calls):
         call = batch.call(fact, planned["call_id"], planned["tool"], "pending")
         call.step_number, call.position = step, position
@@ -400,6 +404,11 @@ def _delegation_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     """The tree of runs follows from how the other run started; this is the streams' own affair."""
 
 
+def _delegation_ruled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    _plan(batch, fact, data["calls"], 0)
+
+
 def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     run = batch.run(fact)
     run.delegated_runs += data["outcome"]["runs"]
@@ -439,6 +448,7 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.ApprovalResolved, _approval_resolved),
         (ev.ApprovalEscalated, _approval_escalated),
         (ev.ApprovalExpired, _approval_expired),
+        (ev.DelegationRuled, _delegation_ruled),
         (ev.DelegationStarted, _delegation_told),
         (ev.DelegationFinished, _delegation_finished),
         (ev.DelegationReported, _delegation_told),

@@ -12,6 +12,16 @@ DELEGATE = "delegate"  # the name of the tool
 OutcomeStatus = Literal["completed", "failed", "cancelled", "timed_out", "refused"]
 
 
+class RuleFound(Message):
+    """What became of a rule of delegation when a run began: it holds, or nobody can say whether it does.
+
+    `rule` is its place in the `delegation_rules` of the run's version of its agent, from 0.
+    """
+
+    rule: int = Field(ge=0)
+    verdict: Literal["holds", "unknown"]
+
+
 class Delegator(Message):
     """The tool call of another agent's run that a run answers."""
 

@@ -12,7 +12,7 @@ from schemas.agents import AgentConfig, AgentType
 from schemas.catalogue import Catalogue, RiskLevel
 from schemas.chat import FinishReason, Usage
 from schemas.commands import RecalledMemory
-from schemas.delegation import Delegator, Outcome
+from schemas.delegation import Delegator, Outcome, RuleFound
 from schemas.governance import APPROVER, Requester, SiteGrants
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId
 from schemas.message import Json, JsonObject, Message
@@ -501,6 +501,18 @@ class ApprovalExpired(RunEvent):
 # --- delegation -----------------------------------------------------------------------------------------------------
 
 
+class DelegationRuled(RunEvent):
+    """Rules of delegation that hold for what woke the run, or of which that can't be said.
+
+    `calls` are those that they force, before the model is asked for the first time: they are of step 0. Whoever is
+    called also gets what woke the run, which is not said again here.
+    """
+
+    wire = "ai.delegation.ruled"
+    rules: tuple[RuleFound, ...]
+    calls: tuple[PlannedCall, ...]
+
+
 class DelegationStarted(RunEvent):
     """A call is for another agent of the site: its run's end will be the call's result."""
 
@@ -571,6 +583,7 @@ EVENTS: dict[str, type[Event]] = {
         ApprovalResolved,
         ApprovalEscalated,
         ApprovalExpired,
+        DelegationRuled,
         DelegationStarted,
         DelegationFinished,
         DelegationReported,

@@ -18,6 +18,7 @@ from infra.cli.agent_versions import register
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
 from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
+from infra.reports.library import load_templates
 from infra.settings import Settings
 from processors.tools.globs import matches
 from processors.tools.registry import BUILTIN
@@ -57,7 +58,8 @@ def apply(
     """Create agents, or bring them to what the files say."""
 
     async def work(settings: Settings) -> None:
-        configs = [read_agent(path) for path in files]  # all of them, before anything is changed
+        templates = load_templates(settings.report_templates)
+        configs = [read_agent(path, templates) for path in files]  # all of them, before anything is changed
         endpoints = await endpoints_of(settings)
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             done = []
@@ -84,7 +86,8 @@ def create(
     """Create agents from files; one that exists with another configuration is left as it is, and is an error."""
 
     async def work(settings: Settings) -> int:
-        configs = [read_agent(path) for path in files]  # all of them, before anything is changed
+        templates = load_templates(settings.report_templates)
+        configs = [read_agent(path, templates) for path in files]  # all of them, before anything is changed
         endpoints = await endpoints_of(settings)
         done: list[JsonObject] = []
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
@@ -116,7 +119,7 @@ def update(
     """Make a new version of an agent that exists; what runs stays with the version that it began with."""
 
     async def work(settings: Settings) -> None:
-        config = read_agent(file)
+        config = read_agent(file, load_templates(settings.report_templates))
         endpoints = await endpoints_of(settings)
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             row = await get_agent(pool, settings.site_id, config.slug)

@@ -48,6 +48,14 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return f"woken by {event.trigger.event_type or event.trigger_type} from {event.trigger.source}"
         case e.ContextAssembled():
             return f"{len(event.memories)} memories"
+        case e.DelegationRuled():
+            held = [found.rule + 1 for found in event.rules if found.verdict == "holds"]
+            forced = "".join(f" → {call.arguments.get('agent')}" for call in event.calls)
+            return f"rules that hold: {', '.join(map(str, held)) or 'none for certain'}{forced}"
+        case e.DelegationStarted():
+            return event.agent
+        case e.DelegationFinished():
+            return f"{event.outcome.status}, {event.outcome.runs} runs"
         case e.StepObserved():
             return f"step {event.step}: {event.summary}"
         case e.StepThought():

@@ -4,12 +4,12 @@ Names may be written as in the specification (`systemPrompt`, `allowedTools`, `t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from processors.agents.rules import expression_faults_of, faults_of, nearest
+from processors.agents.rules import expression_faults_of, faults_of, nearest, template_faults_of
 from schemas.agent_rules import DelegationRule, MonitoringRule
 from schemas.agents import AgentConfig, Example, Goal
 from schemas.errors import Fault, InvalidAgentError
@@ -52,8 +52,10 @@ _PATTERNS = {
 }
 
 
-def read_config(told: Json) -> AgentConfig:
+def read_config(told: Json, templates: Collection[str] | None = None) -> AgentConfig:
     """Return the configuration that `told` describes, a mapping of fields as YAML or JSON gives it.
+
+    It may name only report templates that are among `templates`; None, if nobody knows which there are.
 
     Raises:
         InvalidAgentError: it is none; it has every fault that was found.
@@ -70,6 +72,7 @@ def read_config(told: Json) -> AgentConfig:
         faults += [_fault(dict(each)) for each in error.errors(include_url=False)]
     if config is not None:
         faults += faults_of(config) + expression_faults_of(config)
+        faults += [] if templates is None else template_faults_of(config, templates)
     if faults or config is None:
         raise InvalidAgentError(faults[:FAULTS_TOLD])
     return config

@@ -5,7 +5,7 @@ code and the same in every release that decides; whoever takes configurations fr
 `expression_faults_of` too, since whether a text is CEL is for a library to say.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 
 from processors.signals.rules import limits_fault
@@ -23,6 +23,7 @@ _ONLY_OF: tuple[tuple[str, AgentType, str], ...] = (
     ("monitoring_rules", "guardian", "rules of monitoring"),
 )
 _OWN_GOAL_EVENT = "ai.goal.progressed"
+FORCED_TASK_CHARS = 10_000  # of what rules tell an agent together: as long as a task may be
 
 
 def faults_of(config: AgentConfig) -> list[Fault]:
@@ -61,6 +62,16 @@ def expression_faults_of(config: AgentConfig) -> list[Fault]:
         except ConditionError as error:
             faults.append(Fault(("goals", at, "progress"), str(error)))
     return faults
+
+
+def template_faults_of(config: AgentConfig, known: Collection[str]) -> list[Fault]:
+    """Return which report templates of a configuration are not among the `known` ones."""
+    there = f"there are {', '.join(sorted(known))}" if known else "there are none"
+    return [
+        Fault(("report_templates", at), f"{name!r} is no report template{nearest(name, sorted(known))}; {there}")
+        for at, name in enumerate(config.report_templates)
+        if name not in known
+    ]
 
 
 def _conditions_of(config: AgentConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -131,12 +142,22 @@ def _of_delegation(config: AgentConfig) -> Iterator[Fault]:
         if slug in seen:
             yield Fault(("managed_agents", at), f"{slug!r} is listed twice")
         seen.add(slug)
+    told: dict[str, int] = {}
     for at, rule in enumerate(config.delegation_rules):
         if rule.agent not in seen:
             near = nearest(rule.agent, sorted(seen))
             yield Fault(
                 ("delegation_rules", at, "agent"),
                 f"{rule.agent!r} is not among the managed_agents{near or ': add it there'}",
+            )
+        if rule.mode != "force":
+            continue
+        told[rule.agent] = told.get(rule.agent, 0) + len(rule.instructions) + 1
+        if told[rule.agent] > FORCED_TASK_CHARS:
+            yield Fault(
+                ("delegation_rules", at, "instructions"),
+                f"what rules that are forced tell one agent may have {FORCED_TASK_CHARS:,} characters together: "
+                "say it more briefly",
             )
 
 

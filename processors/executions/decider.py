@@ -9,6 +9,7 @@ from processors.agents.state import Agent
 from processors.executions import delegation
 from processors.executions.acting import on_doubt_resolved, on_result
 from processors.executions.approving import on_approval, on_expiry
+from processors.executions.delegation_rules import FORCED_STEP, FORCED_TEXT
 from processors.executions.endings import cancelled, timed_out
 from processors.executions.facts import furnish
 from processors.executions.policy import count_call
@@ -38,6 +39,7 @@ from schemas.events import (
     ContextAssembled,
     DelegationFinished,
     DelegationReported,
+    DelegationRuled,
     DelegationStarted,
     Event,
     ExecutionCancelled,
@@ -45,6 +47,7 @@ from schemas.events import (
     ExecutionFailed,
     ExecutionStarted,
     ExecutionTimedOut,
+    PlannedCall,
     StepAttemptFailed,
     StepModelFailed,
     StepObserved,
@@ -150,21 +153,19 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             _spend(run, event)
             run.status = "acting"
             run.say(assistant_message(event.text, event.calls))
-            for planned in event.calls:
-                tool = run.catalogue.tool(planned.tool)
-                run.calls[planned.call_id] = Call(
-                    id=planned.call_id,
-                    model_call_id=planned.model_call_id,
-                    tool=planned.tool,
-                    arguments=planned.arguments,
-                    step=event.step,
-                    idempotent=tool is None or tool.idempotent,
-                )
+            _plan(run, event.calls, event.step)
         case ContextAssembled():
             run.memories, run.entity = event.memories, event.entity
             run.catalogue_sha256 = event.catalogue_sha256
             agent.site = event.site or agent.site
             furnish(agent, run)
+        case DelegationRuled():
+            run.rules = event.rules
+            furnish(agent, run)
+            if event.calls:
+                run.status = "acting"
+                run.say(assistant_message(FORCED_TEXT, event.calls))
+                _plan(run, event.calls, FORCED_STEP)
         case StepModelFailed() | StepAttemptFailed():
             _spend(run, event)
         case ExecutionCompleted():
@@ -230,6 +231,19 @@ def _evolve_delegation(run: Run, event: Event, at_ms: int) -> None:
             run.delegated_cost_micros += outcome.cost_micros
         case DelegationReported():
             run.reported = True
+
+
+def _plan(run: Run, calls: tuple[PlannedCall, ...], step: int) -> None:
+    for planned in calls:
+        tool = run.catalogue.tool(planned.tool)
+        run.calls[planned.call_id] = Call(
+            id=planned.call_id,
+            model_call_id=planned.model_call_id,
+            tool=planned.tool,
+            arguments=planned.arguments,
+            step=step,
+            idempotent=tool is None or tool.idempotent,
+        )
 
 
 def _stand_still(run: Run, at_ms: int) -> None:

@@ -5,10 +5,11 @@ arrived: the parent awaits the child's start, or its cancellation, until the out
 that its end was told. So neither's owner may die at any moment without the other hearing of it in the end.
 """
 
+from processors.executions.delegation_rules import FORCED_STEP, with_event
 from processors.executions.policy import Denial
 from processors.executions.state import Call, Run
 from schemas.agents import AgentConfig
-from schemas.commands import RecordToolResult, ReportDelegation
+from schemas.commands import AnyCommand, RecordToolResult, ReportDelegation
 from schemas.delegation import Delegator, Outcome, OutcomeStatus
 from schemas.events import (
     DelegationFinished,
@@ -16,6 +17,7 @@ from schemas.events import (
     Event,
     PlannedCall,
     RunLimits,
+    ToolFailed,
 )
 from schemas.ids import ExecutionId
 from schemas.module_events import Trigger
@@ -56,12 +58,15 @@ def refusal(config: AgentConfig, run: Run, call: PlannedCall, earlier: int) -> D
 
 def trigger_of(run: Run, call: Call) -> Trigger:
     """Return what wakes the agent that `call` is for: the same however often it is sent."""
+    context = call.arguments.get("context")
+    if call.step == FORCED_STEP:
+        context = with_event(run.trigger, context)
     return Trigger(
         type="delegation",
         source=f"/executions/{run.id}",
         id=call.id,
         time_ms=call.delegated_at_ms,
-        data={"task": call.arguments.get("task", ""), "context": call.arguments.get("context")},
+        data={"task": call.arguments.get("task", ""), "context": context},
         depth=run.trigger.depth + 1,
         caused_by=run.agent_id,
         delegator=Delegator(agent_id=run.agent_id, execution_id=run.id, call_id=call.id),
@@ -102,6 +107,24 @@ def on_report(run: Run, command: ReportDelegation) -> list[Event]:
     if delegator is None or not run.ended or run.reported:
         return []
     return [DelegationReported(execution_id=run.id, delegator=delegator)]
+
+
+def settled(run: Run, command: AnyCommand, said: str) -> list[Event]:
+    """Return what settles a delegation though `command` could not be decided: it comes once, and nobody sends it again.
+
+    The call fails with `said` as its error, and counts what the other run used.
+    """
+    if isinstance(command, ReportDelegation):
+        return on_report(run, command)
+    if not isinstance(command, RecordToolResult) or command.delegated is None:
+        return []
+    call = run.calls.get(command.call_id)
+    if call is None or not call.delegated:
+        return []
+    failure = ToolFailed(
+        execution_id=run.id, step=call.step, call_id=call.id, tool=call.tool, error=said, output=None, duration_ms=0
+    )
+    return [*finished(run, call, command), failure]
 
 
 def finished(run: Run, call: Call, command: RecordToolResult) -> list[Event]:

@@ -77,5 +77,5 @@ def furnish(agent: Agent, run: Run) -> None:
     config = agent.configs[run.agent_version]
     run.catalogue = agent.catalogues[run.catalogue_sha256]
     run.tools = visible_tools(config, run.catalogue)
-    run.opening = first_messages(config, run.trigger, run.memories, run.entity, run.goals, run.started_at_ms)
+    run.opening = first_messages(config, run.trigger, run.memories, run.entity, run.goals, run.started_at_ms, run.rules)
     run.lines = [message.encode() for message in (*run.opening, *run.transcript)]

@@ -13,11 +13,13 @@ import orjson
 
 from processors.agents.goals import goal_lines
 from processors.agents.state import GoalProgress
+from processors.executions.delegation_rules import rule_lines
 from processors.executions.state import Run
 from schemas.agents import AgentConfig
 from schemas.catalogue import ToolDefinition
 from schemas.chat import ChatMessage, ToolCall
 from schemas.commands import RecalledMemory
+from schemas.delegation import RuleFound
 from schemas.events import PlannedCall
 from schemas.message import Json
 from schemas.module_events import Trigger
@@ -39,7 +41,9 @@ _GUIDELINES = """## How to work
 
 def messages_of(config: AgentConfig, run: Run) -> tuple[ChatMessage, ...]:
     """Return the whole prompt of the run's present step."""
-    opening = run.opening or first_messages(config, run.trigger, run.memories, run.entity, run.goals, run.started_at_ms)
+    opening = run.opening or first_messages(
+        config, run.trigger, run.memories, run.entity, run.goals, run.started_at_ms, run.rules
+    )
     return (*opening, *run.transcript, *((final_message(),) if run.final else ()))
 
 
@@ -50,9 +54,10 @@ def first_messages(
     entity: Json,
     progress: Mapping[str, GoalProgress] = NONE_YET,
     at_ms: int = 0,
+    rules: Sequence[RuleFound] = (),
 ) -> tuple[ChatMessage, ChatMessage]:
     """Return how every prompt of a run begins: what its owner wants, and what woke it."""
-    return system_message(config, progress, at_ms), trigger_message(trigger, memories, entity)
+    return system_message(config, progress, at_ms, rules), trigger_message(trigger, memories, entity)
 
 
 def prompt_sha256(messages: Sequence[ChatMessage], tools: tuple[ToolDefinition, ...]) -> str:
@@ -66,8 +71,13 @@ def lines_sha256(lines: Sequence[bytes], tools: tuple[ToolDefinition, ...]) -> s
     return hashlib.sha256(b"\n".join((*lines, *named))).hexdigest()
 
 
-def system_message(config: AgentConfig, progress: Mapping[str, GoalProgress] = NONE_YET, at_ms: int = 0) -> ChatMessage:
-    """Return what the agent's owner tells the model, with how far its goals were at `at_ms`."""
+def system_message(
+    config: AgentConfig,
+    progress: Mapping[str, GoalProgress] = NONE_YET,
+    at_ms: int = 0,
+    rules: Sequence[RuleFound] = (),
+) -> ChatMessage:
+    """Return what the agent's owner tells the model, with how far its goals were at `at_ms`, and which rules hold."""
     parts = [config.personality.strip(), config.system_prompt.strip()]
     if config.goals:
         lines = goal_lines(config, progress, at_ms)
@@ -79,6 +89,8 @@ def system_message(config: AgentConfig, progress: Mapping[str, GoalProgress] = N
     if config.managed_agents:
         names = "\n".join(f"- {slug}" for slug in config.managed_agents)
         parts.append(f"## Agents that you may delegate to\n{names}")
+    if rules:
+        parts.append("## Your rules of delegation for what woke you\n" + "\n".join(rule_lines(config, rules)))
     parts.append(_GUIDELINES)
     return ChatMessage(role="system", content="\n\n".join(part for part in parts if part))
 

@@ -7,6 +7,7 @@ from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
+from schemas.delegation import RuleFound
 from schemas.events import ActionStatus, RunLimits, RunTotals
 from schemas.governance import APPROVER, Requester
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
@@ -70,8 +71,9 @@ class Run:
 
     `transcript` is the prompt without its `opening`, which follows from the agent's version and the context, as
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
-    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began. `outcome`, `refused` and
-    `reported` are of a run that works for another one; `requester` is the person for whom it works, if any.
+    `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began, `rules` which of its
+    rules of delegation were found to hold. `outcome`, `refused` and `reported` are of a run that works for another one;
+    `requester` is the person for whom it works, if any.
     """
 
     id: ExecutionId
@@ -90,6 +92,7 @@ class Run:
     catalogue_sha256: str = ""
     catalogue: Catalogue = field(default_factory=Catalogue)
     memories: tuple[RecalledMemory, ...] = ()
+    rules: tuple[RuleFound, ...] = ()
     entity: Json = None
     opening: tuple[ChatMessage, ...] = ()
     tools: tuple[ToolDefinition, ...] = ()

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions import delegation
 from processors.executions.approving import ask_for
+from processors.executions.delegation_rules import FORCED_TEXT, forced_calls, found_for
 from processors.executions.endings import completed, failed
 from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
@@ -21,6 +23,7 @@ from schemas.events import (
     ApprovalRequested,
     CatalogueRecorded,
     ContextAssembled,
+    DelegationRuled,
     Event,
     PlannedCall,
     StepAttemptFailed,
@@ -54,9 +57,18 @@ def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> li
         )
     )
     config, memories = agent.configs[run.agent_version], command.memories
-    head = first_messages(config, run.trigger, memories, command.entity, run.goals, run.started_at_ms)
+    rules = found_for(config, run.trigger)
+    head = first_messages(config, run.trigger, memories, command.entity, run.goals, run.started_at_ms, rules)
+    tools = visible_tools(config, catalogue)
+    forced = forced_calls(config, run.id, rules, at_ms)
+    if rules:
+        events.append(DelegationRuled(execution_id=run.id, rules=rules, calls=forced))
+    if forced:
+        lines = [message.encode() for message in head]
+        ready = replace(run, catalogue=catalogue, tools=tools, lines=lines)  # as it is when its context is assigned
+        return [*events, *_plan(agent, ready, forced, FORCED_TEXT, len(forced), at_ms)]
     summary = f"woken by {run.trigger.event_type or run.trigger.type}"
-    events.append(observed(run, head, (), summary, visible_tools(agent.configs[run.agent_version], catalogue)))
+    events.append(observed(run, head, (), summary, tools))
     return events
 
 
@@ -96,18 +108,18 @@ def on_thought(agent: Agent, run: Run, command: RecordThought, at_ms: int) -> li
         return [thought, *failed(run, "max_steps_reached", said, at_ms, thought)]
     if not planned:
         return [thought, *completed(run, command.text, at_ms, thought)]
-    return [thought, *_plan(agent, run, planned, thought, at_ms)]
+    return [thought, *_plan(agent, run, planned, command.text, run.limits.max_tool_calls_per_step, at_ms)]
 
 
-def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: StepThought, at_ms: int) -> list[Event]:
+def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], text: str, limit: int, at_ms: int) -> list[Event]:
+    """Return what becomes of calls that were made with `text`, of which `limit` are allowed at a time."""
     events: list[Event] = []
     outcomes: dict[CallId, str] = {}
     delegations = 0
     granted: Counter[str] = Counter()
     for position, call in enumerate(planned):
         verdict: ToolDefinition | Denial
-        if position >= run.limits.max_tool_calls_per_step:
-            limit = run.limits.max_tool_calls_per_step
+        if position >= limit:
             verdict = Denial("too_many_calls", f"At most {limit} tool calls a step: ask for this one again.")
         else:
             verdict = check(agent, run, call.tool, call.arguments, at_ms, granted[call.tool])
@@ -123,7 +135,7 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], thought: Ste
             events += permitted
     if len(outcomes) < len(planned):
         return events
-    fresh = [assistant_message(thought.text, planned)]
+    fresh = [assistant_message(text, planned)]
     fresh += (tool_message(call.model_call_id, outcomes[call.call_id]) for call in planned)
     return [*events, observed(run, fresh, tuple(outcomes), "every call was refused")]
 

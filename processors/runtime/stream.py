@@ -9,6 +9,7 @@ from processors.agents import decider as agents
 from processors.agents.schedules import accepts, due_trigger
 from processors.agents.state import DAY_MS, Agent
 from processors.executions import decider as executions
+from processors.executions import delegation
 from processors.executions.delegation import refused_id
 from processors.executions.endings import cancelled, failed
 from processors.executions.metering import metered
@@ -42,6 +43,7 @@ from schemas.events import (
     UsageMetered,
 )
 from schemas.ids import AgentId, ExecutionId, SiteId
+from schemas.module_events import Trigger
 from streams.chain import NO_HEAD, Head
 
 # As tuples: a union is made anew each time that it is asked for.
@@ -139,10 +141,14 @@ def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at
     trigger = command.trigger
     if not stream.agent.triggers.remembers(fingerprint(trigger.source, trigger.id), at_ms):
         return [agents.skipped(trigger, "cancelled", command.reason)]
-    for run in stream.runs.values():
-        if (run.trigger.source, run.trigger.id) == (trigger.source, trigger.id) and not run.ended:
-            return cancelled(run, command.reason, actor, at_ms)
-    return []
+    run = _live_run_of(stream, trigger)
+    return [] if run is None else cancelled(run, command.reason, actor, at_ms)
+
+
+def _live_run_of(stream: Stream, trigger: Trigger) -> Run | None:
+    named = (trigger.source, trigger.id)
+    live = (run for run in stream.runs.values() if not run.ended)
+    return next((run for run in live if (run.trigger.source, run.trigger.id) == named), None)
 
 
 def _was_handled(agent: Agent, reply: RecordThought | RecordModelFailure | RecordAttempt, at_ms: int) -> bool:
@@ -160,6 +166,8 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
         if not stream.agent.triggers.remembers(fingerprint(command.trigger.source, command.trigger.id), at_ms):
             return [agents.skipped(command.trigger, "internal", said)]
         return [agents.rejected(command, "internal", said)] if is_person(envelope.actor) else []
+    if isinstance(command, CancelDelegation):
+        return _stopped(stream, command, said, at_ms)
     if isinstance(command, AdvanceSchedule) and accepts(stream.agent, command, at_ms):
         return _past(command, said)
     execution_id: ExecutionId | None = getattr(command, "execution_id", None)
@@ -170,7 +178,17 @@ def decide_internal(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> li
     run = stream.runs.get(execution_id) if execution_id is not None else None
     if run is not None and not run.ended:
         events += failed(run, "internal", said, at_ms)
-    return events
+    return events if run is None else events + delegation.settled(run, command, said)
+
+
+def _stopped(stream: Stream, command: CancelDelegation, said: str, at_ms: int) -> list[Event]:
+    """Return what stops a delegated run whose cancellation could not be decided: nobody waits for it any more."""
+    trigger = command.trigger
+    if not stream.agent.triggers.remembers(fingerprint(trigger.source, trigger.id), at_ms):
+        return [agents.skipped(trigger, "internal", said)]
+    run = _live_run_of(stream, trigger)
+    events: list[Event] = [agents.rejected(command, "internal", said)]
+    return events if run is None else events + failed(run, "internal", said, at_ms)
 
 
 def _past(command: AdvanceSchedule, said: str) -> list[Event]:

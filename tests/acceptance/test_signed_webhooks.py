@@ -29,6 +29,7 @@ from tests.signals import hear_ctrl_c
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "github_webhooks.json"
 KEYS = "test:" + base64.b64encode(b"k" * 32).decode()
+PICKED = {"webhook": 'data.action == "created" && event.type != "ping"'}  # some payloads have no action
 STOP_S = 10.0
 READY_S = 30.0
 
@@ -114,6 +115,8 @@ async def _started(system: System, agent_id: AgentId) -> list[ExecutionStarted]:
 async def test_every_payload_of_github_arrives_once_whatever_is_sent_again_or_killed(system: System) -> None:
     payloads = _payloads()
     assert len(payloads) == 58
+    picked = {f"picky-{n}" for n, (_, body) in enumerate(payloads) if json.loads(body).get("action") == "created"}
+    assert len(picked) == 16
     site_id = new_site()
     agents: dict[str, AgentId] = {}
     hooks: dict[str, Any] = {}
@@ -130,6 +133,8 @@ async def test_every_payload_of_github_arrives_once_whatever_is_sent_again_or_ki
             listening = config(f"by-{name}", "webhook", max_runs_per_hour=1_000, max_concurrent_runs=1_000)
             agents[name] = await system.agent(site_id, listening)
             hooks[name] = await _hooks(system, site_id, "create", f"by-{name}", "--scheme", name)
+        agents["picky"] = await system.agent(site_id, config("picky", "webhook", trigger_conditions=PICKED))
+        hooks["picky"] = await _hooks(system, site_id, "create", "picky", "--scheme", "github")
         async with serving(system, "first-api") as api:
             assert await send_all(api, "github", slice(40)) == {202}
             await kill(api.process)
@@ -137,16 +142,18 @@ async def test_every_payload_of_github_arrives_once_whatever_is_sent_again_or_ki
             assert await send_all(api, "github") == {200, 202}
             assert await send_all(api, "standard") == {202}
             assert await send_all(api, "standard") == {200}
-            await _refuses(api, hooks, payloads)
+            assert await send_all(api, "picky") == {202}
+            await _refuses(api, {name: hooks[name] for name in ("github", "standard")}, payloads)
 
             async def all_completed() -> bool:
                 query = """
                     SELECT count(*) FROM projections.ai_agent_executions WHERE site_id = $1 AND status = 'completed'
                 """
                 count: int = await system.pool.fetchval(query, site_id)
-                return count >= 2 * len(payloads)
+                return count >= 2 * len(payloads) + len(picked)
 
             await until(all_completed, "all runs completed")
+    assert {run.trigger.id for run in await _started(system, agents.pop("picky"))} == picked
     for name, agent_id in agents.items():
         runs = {run.trigger.id: run.trigger for run in await _started(system, agent_id)}
         assert len(await _started(system, agent_id)) == len(payloads)

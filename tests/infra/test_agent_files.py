@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from infra.agent_diffs import changes_between
 from infra.agent_fields import MEANINGS, agent_fields, markdown_table
 from infra.agent_files import read_agent, write_agent
-from infra.cli.common import USAGE
+from infra.cli.common import UNAVAILABLE, USAGE
+from infra.reports.library import SHIPPED
 from schemas.agents import AgentConfig, Example, Goal
 from schemas.errors import ConfigurationError, InvalidAgentError
 from tests.infra.cli_runs import PROJECT, dramac
@@ -51,6 +52,24 @@ def test_each_fault_has_its_line(tmp_path: Path) -> None:
         (9, "goals[1].name"),
         (10, "allowed_tools"),
     ]
+
+
+@pytest.mark.parametrize("command", ["create", "apply", "update"])
+def test_a_report_template_that_is_not_there_is_refused_before_anything_is_saved(command: str, tmp_path: Path) -> None:
+    text = "name: BI\ntype: analyst\npersonality: You count.\nreportTemplates: [monthly_trends, weekly_performence]\n"
+    path = file(tmp_path, text)
+    ran = dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", command, str(path))
+    assert ran.code == USAGE
+    assert ran.err.splitlines()[-1].endswith(
+        "agent.yaml: line 4: report_templates[1]: 'weekly_performence' is no report template; did you mean "
+        "'weekly_performance'?; there are anomaly_detection, monthly_trends, quarterly_forecast, weekly_performance"
+    )
+    own = tmp_path / "templates"
+    own.mkdir()
+    (own / "weekly_performence.md").write_bytes((SHIPPED / "weekly_performance.md").read_bytes())
+    ran = dramac({"DRAMAC_DATA_DIR": str(tmp_path), "DRAMAC_REPORT_TEMPLATES": str(own)}, "agents", command, str(path))
+    assert ran.code == UNAVAILABLE
+    assert "report template" not in ran.err
 
 
 def test_the_command_line_lists_the_faults_as_editors_know_them(tmp_path: Path) -> None:

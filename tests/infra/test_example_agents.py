@@ -21,7 +21,8 @@ from processors.tools.registry import BUILTIN, Registry
 from processors.triggers.router import Router
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, CreateAgent, StartExecution
-from schemas.events import ExecutionCompleted, ExecutionStarted, StepThought, ToolDenied
+from schemas.delegation import DELEGATE
+from schemas.events import DelegationStarted, ExecutionCompleted, ExecutionStarted, StepThought, ToolDenied
 from schemas.ids import AgentId, agent_id_of
 from schemas.message import Json, JsonObject
 from schemas.module_events import SIGNAL_RAISED, Trigger
@@ -80,14 +81,24 @@ async def house(log: MemoryLog, modules: Modules) -> AsyncIterator[None]:
         assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
 
 
-async def ran(slug: str, trigger: Trigger) -> tuple[Spec, Modules]:
-    """Create the agent of a file, wake it as `trigger` says, and return what it did until its run was complete."""
+async def hire(log: MemoryLog, config: AgentConfig) -> AgentId:
+    agent_id = agent_id_of(SITE, config.slug)
+    await tell(log, CreateAgent(config=config), ActivateAgent(), agent=agent_id)
+    await until(lambda: "agent.activated" in history(log, agent_id).lines)
+    return agent_id
+
+
+async def ran(slug: str, trigger: Trigger, *, alone: bool = False) -> tuple[MemoryLog, Spec, Modules]:
+    """Create the agent of a file, wake it as `trigger` says, and return what it did until its run was complete.
+
+    Those whom it manages are there too, unless it is to be `alone`.
+    """
     config = read_agent(EXAMPLES / "agents" / f"{slug}.yaml")
-    agent_id: AgentId = agent_id_of(SITE, config.slug)
     log, modules = await new_log(2), Modules()
     async with house(log, modules):
-        await tell(log, CreateAgent(config=config), ActivateAgent(), agent=agent_id)
-        await until(lambda: "agent.activated" in history(log, agent_id).lines)
+        for managed in () if alone else config.managed_agents:
+            await hire(log, read_agent(EXAMPLES / "agents" / f"{managed}.yaml"))
+        agent_id = await hire(log, config)
         if trigger.type == "event":
             event = CloudEvent(
                 id=trigger.id,
@@ -102,7 +113,7 @@ async def ran(slug: str, trigger: Trigger) -> tuple[Spec, Modules]:
         else:
             await tell(log, StartExecution(trigger=trigger), agent=agent_id, actor="system:test")
         await until(lambda: history(log, agent_id).all(ExecutionCompleted))
-    return history(log, agent_id), modules
+    return log, history(log, agent_id), modules
 
 
 def woken(type_: str, event_type: str | None = None, **data: Json) -> Trigger:
@@ -121,10 +132,10 @@ RUNS: list[tuple[str, Trigger, Sequence[str]]] = [
     ),
     ("sdr", woken("event", "form.submitted", fields={"email": "a@example.com"}), ("crm_search_contacts",)),
     ("sdr", woken("schedule"), ("crm_search_contacts",)),
-    ("customer_success", woken("event", "customer.subscription.created", company="Acme"), LEADS[1:]),
-    ("customer_success", woken("event", "customer.health_score.changed", health_score=40), LEADS[1:]),
+    ("customer_success", woken("event", "customer.subscription.created", company="Acme"), (*LEADS[:1], DELEGATE)),
+    ("customer_success", woken("event", "customer.health_score.changed", health_score=40), (*LEADS[:1], DELEGATE)),
     ("customer_success", woken("event", "customer.health_score.changed", health_score=70), LEADS[1:2]),
-    ("customer_success", woken("event", "support.ticket.escalated", ticket_id="t-77"), LEADS[1:]),
+    ("customer_success", woken("event", "support.ticket.escalated", ticket_id="t-77"), ()),
     ("customer_success", woken("schedule"), LEADS[1:2]),
     ("business_intelligence", woken("schedule"), LEADS[1:]),
     ("business_intelligence", woken("manual"), LEADS[1:]),
@@ -139,28 +150,42 @@ RUNS: list[tuple[str, Trigger, Sequence[str]]] = [
     ("slug", "trigger", "tools"), RUNS, ids=[f"{slug} {t.event_type or t.type} {len(tools)}" for slug, t, tools in RUNS]
 )
 async def test_an_agent_does_what_it_is_there_for(slug: str, trigger: Trigger, tools: Sequence[str]) -> None:
-    seen, modules = await ran(slug, trigger)
+    _, seen, modules = await ran(slug, trigger)
     assert seen.the(ExecutionStarted).trigger_type == trigger.type
     planned = [call.tool for thought in seen.all(StepThought) for call in thought.calls]
     assert planned == list(tools)
-    assert sorted(request.tool.name for request in modules.requests) == sorted(tools)
+    mine = [r.tool.name for r in modules.requests if r.agent_id == agent_id_of(SITE, slug)]
+    assert sorted(mine) == sorted(tool for tool in tools if tool != DELEGATE)
     assert seen.all(ToolDenied) == []
     assert "{{" not in seen.the(ExecutionCompleted).result
 
 
-@pytest.mark.parametrize(
+HANDED_OVER = pytest.mark.parametrize(
     ("event", "owner"),
     [
         (woken("event", "customer.subscription.created", company="Acme"), "onboarding_specialist"),
-        (woken("event", "customer.health_score.changed", health_score=40), "health_monitor"),
-        (woken("event", "support.ticket.escalated", ticket_id="t-77"), "support_triage"),
+        (woken("event", "customer.health_score.changed", company="Acme", health_score=40), "health_monitor"),
+        (woken("event", "support.ticket.escalated", company="Acme", ticket_id="t-77"), "support_triage"),
     ],
     ids=lambda told: told if isinstance(told, str) else "",
 )
-async def test_the_orchestrator_finds_who_takes_it_on(event: Trigger, owner: str) -> None:
-    _, modules = await ran("customer_success", event)
+
+
+@HANDED_OVER
+async def test_the_orchestrator_hands_over_to_who_takes_it_on(event: Trigger, owner: str) -> None:
+    log, seen, modules = await ran("customer_success", event)
+    child = history(log, agent_id_of(SITE, owner))
+    assert [started.agent for started in seen.all(DelegationStarted)] == [owner]
+    assert child.the(ExecutionCompleted).result == seen.the(ExecutionCompleted).result
+    (task,) = [request for request in modules.requests if request.tool.name == "task_create"]
+    assert task.agent_id == agent_id_of(SITE, owner)
+    assert "Acme" in task.arguments["title"]
+
+
+@HANDED_OVER
+async def test_where_nobody_takes_it_on_the_orchestrator_leaves_a_task(event: Trigger, owner: str) -> None:
+    _, _, modules = await ran("customer_success", event, alone=True)
     assert modules.requests[-1].arguments["assigned_to"] == owner
-    assert owner in read_agent(EXAMPLES / "agents" / "customer_success.yaml").managed_agents
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=[path.stem for path in AGENTS])

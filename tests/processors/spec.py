@@ -15,6 +15,7 @@ from schemas.envelope import CommandEnvelope
 from schemas.events import (
     ApprovalRequested,
     CommandRejected,
+    DelegationRuled,
     Event,
     ExecutionFailed,
     ExecutionStarted,
@@ -171,7 +172,7 @@ class Spec:
                 self.run_id, self.step = event.execution_id, 0
             case StepObserved():
                 self.step = event.step
-            case StepThought():
+            case StepThought() | DelegationRuled():
                 self.call_ids |= {call.model_call_id: call.call_id for call in event.calls}
             case ApprovalRequested():
                 self.approval_ids[self.named(event.call_id)] = event.approval_id

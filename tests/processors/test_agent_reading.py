@@ -105,6 +105,16 @@ def test_a_rule_of_delegation_names_a_managed_agent() -> None:
     )
 
 
+def test_what_forced_rules_tell_one_agent_fits_into_a_task() -> None:
+    rules = [{"condition": "true", "agent": "health_monitor", "mode": "force", "instructions": "x" * 6_000}] * 2
+    assert fault(BOSS | {"delegation_rules": rules}) == (
+        "delegation_rules[1].instructions",
+        "what rules that are forced tell one agent may have 10,000 characters together: say it more briefly",
+    )
+    proposed = [rule | {"mode": "propose"} for rule in rules]
+    assert len(read_config(BOSS | {"delegation_rules": proposed}).delegation_rules) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "where", "words"),
     [

@@ -10,6 +10,8 @@ from projections.queries.approvals import approvals_of
 from schemas import events as ev
 from schemas.catalogue import Catalogue
 from schemas.chat import Usage
+from schemas.delegation import Outcome, RuleFound
+from schemas.message import JsonObject
 from tests.projections.histories import SHA, SITE, START_MS, Stream, usual_run
 from tests.projections.journal import Journal
 
@@ -292,3 +294,24 @@ async def test_usage_equals_the_sum_over_the_log(pool: Pool, journal: Journal) -
     assert await rows(pool, "SELECT total_agent_runs, period_end FROM projections.ai_usage_tracking") == [
         (4, date(2026, 1, 31))
     ]
+
+
+async def test_what_rules_force_is_a_call_of_step_0_and_what_it_used_is_added_up(pool: Pool, journal: Journal) -> None:
+    stream = Stream().created()
+    run = stream.started("t1")
+    stream.say(ev.ContextAssembled(execution_id=run.id, memories=(), entity=None, catalogue_sha256=SHA))
+    task: JsonObject = {"agent": "ann", "task": "Call."}
+    call = ev.PlannedCall(call_id=run.call_id(), model_call_id="rule_0", tool="delegate", arguments=task)
+    stream.say(ev.DelegationRuled(execution_id=run.id, rules=(RuleFound(rule=0, verdict="holds"),), calls=(call,)))
+    run.requested("delegate")
+    used = {"status": "completed", "runs": 2, "tokens_input": 9, "tokens_output": 1, "cost_micros": 7}
+    outcome = Outcome.model_validate({"agent_id": stream.agent_id, "execution_id": run.id, **used})
+    stream.say(ev.DelegationFinished(execution_id=run.id, call_id=call.call_id, outcome=outcome))
+    run.tool_completed({"result": "Called."}, "delegate")
+    await project(pool, journal, run.observed("delegate answered").thought("Done.").completed())
+    select = "SELECT step_number, position, tool_name, status, input->>'agent' FROM projections.ai_agent_tool_calls"
+    assert await rows(pool, select) == [(0, 0, "delegate", "completed", "ann")]
+    select = (
+        "SELECT current_step, llm_calls, delegated_runs, delegated_cost_micros FROM projections.ai_agent_executions"
+    )
+    assert await rows(pool, select) == [(1, 1, 2, 7)]

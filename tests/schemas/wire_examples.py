@@ -34,7 +34,7 @@ from schemas.commands import (
     TimeOutExecution,
     UpdateAgent,
 )
-from schemas.delegation import Delegator, Outcome
+from schemas.delegation import Delegator, Outcome, RuleFound
 from schemas.events import (
     ActionTaken,
     AgentActivated,
@@ -51,6 +51,7 @@ from schemas.events import (
     ContextAssembled,
     DelegationFinished,
     DelegationReported,
+    DelegationRuled,
     DelegationStarted,
     Event,
     ExecutionCancelled,
@@ -368,6 +369,15 @@ def _events() -> Sequence[Event]:
             execution_id=RUN, approval_id=APPROVAL, call_id=CALL, role="manager", expires_at_ms=AT_MS + 1
         ),
         ApprovalExpired(execution_id=RUN, approval_id=APPROVAL, call_id=CALL),
+        DelegationRuled(
+            execution_id=RUN,
+            rules=(RuleFound(rule=0, verdict="holds"), RuleFound(rule=2, verdict="unknown")),
+            calls=(
+                PlannedCall(
+                    call_id=CALL, model_call_id="rule_0", tool="delegate", arguments={"agent": "sales", "task": "Call."}
+                ),
+            ),
+        ),
         DelegationStarted(execution_id=RUN, call_id=CALL, child_agent_id=AGENT, agent="sales"),
         DelegationFinished(execution_id=RUN, call_id=CALL, outcome=OUTCOME),
         DelegationReported(execution_id=RUN, delegator=DELEGATOR),

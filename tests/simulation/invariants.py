@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from streams.cloudevents import from_record
 from streams.topics import COMMANDS, MODULE_EVENTS
+from tests.simulation import families, slots
 from tests.simulation.facts import ENDS, Facts, Said, read_facts
 from tests.simulation.outside import TOOLS
 from tests.simulation.replaying import differences, other_states
@@ -18,7 +19,9 @@ HOUR_MS = 3_600_000
 TRIGGER_KEPT_MS = 8 * 24 * HOUR_MS
 TRIGGER_AHEAD_MS = 24 * HOUR_MS
 GATED = frozenset(tool.name for tool in TOOLS if tool.is_dangerous)
-AFTER_THE_END = frozenset({"tool.completed", "tool.failed", "usage.metered", "command.rejected"})
+AFTER_THE_END = frozenset(
+    {"tool.completed", "tool.failed", "usage.metered", "command.rejected", "delegation.finished", "delegation.reported"}
+)
 REPLIES = {"step.record_thought", "step.record_model_failure"}
 PAID = REPLIES | {"step.record_attempt"}  # after an attempt, the model may be asked again
 
@@ -348,7 +351,7 @@ def _capped(world: World, facts: Facts) -> Iterator[str]:
             yield f"the run {event.run} has step {event.data['step']}"
     calls = Counter((e.run, e.data["step"]) for e in facts.all("tool.requested"))
     for (run, step), count in calls.items():
-        if count > limits[run]["max_tool_calls_per_step"]:
+        if step != families.FORCED_STEP and count > limits[run]["max_tool_calls_per_step"]:
             yield f"step {step} of {run} has {count} calls"
 
 
@@ -363,6 +366,12 @@ ALWAYS: dict[str, Check] = {
     "I7 results": _one_result,
     "I8 approved": _approved,
     "I11 caps": _capped,
+    "I11 delegation": families.within_limits,
+    "I7 one child": families.one_child,
+    "I7 told once": families.told_once,
+    "I7 forced": families.as_forced,
+    "I1 slots": slots.fired_once,
+    "I1 counted": slots.counted,
 }
 AT_REST: dict[str, Check] = {
     "I1 triggers": _triggers_kept,
@@ -372,6 +381,9 @@ AT_REST: dict[str, Check] = {
     "I6 all": _paid_at_all,
     "I6 told": _told,
     "I7 settled": _settled,
+    "I7 finished": families.all_finished,
+    "I7 cancelled": families.cancelled_below,
+    "I1 followed": slots.followed,
     "I4 states": other_states,
     "I1 ends": _ended_at_all,
     "replay": differences,

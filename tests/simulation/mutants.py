@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from processors.executions import endings
-from processors.runtime import decision, effects, partition, reading, stream
+from processors.agents import decider as agent_decider
+from processors.executions import decider as run_decider
+from processors.executions import delegation, endings, thinking
+from processors.runtime import awaiting, decision, effects, partition, reading, stream
 from processors.runtime.effects import Effects, Process
 from processors.runtime.ledger import Ledger
 from processors.runtime.partition import Partition
 from processors.triggers import router
 from schemas.commands import ExpireApproval, TimeOutExecution
+from schemas.events import DelegationReported
+from schemas.ids import random_id
 from schemas.module_events import DAY_MS
 from streams.chain import Head, stamp
 from tests.simulation.loop import HOST
@@ -58,7 +62,7 @@ def mutant(scenario: str, *, first: int, rules: tuple[str, ...]) -> Callable[[Bu
 # --- the log --------------------------------------------------------------------------------------------------------
 
 
-@mutant("flaky", first=1, rules=("I4", "I12", "I1", "replay", "I7"))
+@mutant("flaky", first=2, rules=("I4", "I12", "I1", "replay", "I7"))
 def no_look_at_the_offset_after_an_append() -> Patches:
     follow = Partition._follow
 
@@ -81,7 +85,7 @@ def what_counts_is_the_sequence_alone() -> Patches:
     yield patch.object(reading, "judge", judge)
 
 
-@mutant("flaky", first=9, rules=("I1", "I12", "I6", "replay"))
+@mutant("flaky", first=13, rules=("I1", "I12", "I6", "replay"))
 def commands_are_skipped_by_the_last_cause_of_all_streams() -> Patches:
     asked = reading.asked
 
@@ -173,7 +177,7 @@ def effects_start_before_their_request_is_acknowledged() -> Patches:
     yield patch.object(Partition, "_append", start_then_append)
 
 
-@mutant("crash", first=0, rules=("I7 requested",))
+@mutant("crash", first=11, rules=("I7 requested",))
 def a_runner_is_named_by_its_machine() -> Patches:
     init = Process.__init__
 
@@ -195,7 +199,7 @@ def a_process_forgets_what_it_began() -> Patches:
     yield patch.object(Effects, "drop", drop_all)
 
 
-@mutant("calm", first=1, rules=("I12", "I1 ends"))
+@mutant("calm", first=2, rules=("I12", "I1 ends"))
 def timers_fire_once() -> Patches:
     async def ring_once(self: Any, run: Any, timer: Any) -> None:
         await self._until_held()
@@ -215,3 +219,47 @@ def a_run_ends_without_putting_its_calls_in_doubt() -> Patches:
 @mutant("zombie", first=0, rules=("I6 once",))
 def a_reply_is_paid_for_whenever_it_comes() -> Patches:
     yield patch.object(stream, "_was_handled", lambda agent, reply, at_ms: False)
+
+
+# --- delegation and schedules ---------------------------------------------------------------------------------------
+
+
+@mutant("crash", first=4, rules=("I7 one child",))
+def a_start_of_a_child_is_named_anew_each_time() -> Patches:
+    trigger_of = delegation.trigger_of
+
+    def named_anew(run: Any, call: Any) -> Any:
+        return trigger_of(run, call).model_copy(update={"id": random_id()})
+
+    yield patch.object(delegation, "trigger_of", named_anew)
+
+
+@mutant("crash", first=0, rules=("I7 told once", "I12"))
+def that_an_end_was_told_is_forgotten() -> Patches:
+    evolve = run_decider._evolve_delegation
+
+    def forget(run: Any, event: Any, at_ms: int) -> None:
+        if not isinstance(event, DelegationReported):
+            evolve(run, event, at_ms)
+
+    yield patch.object(run_decider, "_evolve_delegation", forget)
+
+
+@mutant("calm", first=3, rules=("I7 finished", "I7 cancelled", "I12"))
+def who_ends_leaves_its_children_to_themselves() -> Patches:
+    after_the_end = awaiting._awaiting_after_the_end
+
+    def nobody_is_cancelled(run: Any) -> Any:
+        return tuple(effect for effect in after_the_end(run) if effect.effect != "cancel")
+
+    yield patch.object(awaiting, "_awaiting_after_the_end", nobody_is_cancelled)
+
+
+@mutant("crash", first=0, rules=("I7 forced",))
+def what_rules_force_is_left_to_the_model() -> Patches:
+    yield patch.object(thinking, "forced_calls", lambda *args: ())
+
+
+@mutant("zombie", first=0, rules=("I1 slots", "I1 counted"))
+def a_schedule_goes_on_from_wherever_its_timer_stood() -> Patches:
+    yield patch.object(agent_decider, "accepts", lambda agent, command, at_ms: command.schedule in agent.schedules)

@@ -16,11 +16,13 @@ import orjson
 from processors.executions.context import Context
 from processors.executions.state import Run
 from processors.models.port import ModelReply, ModelRequest
+from processors.tools.builtin.delegation import DELEGATE_TOOL
 from processors.tools.call import call_tool
 from processors.tools.port import ToolError, ToolRequest, ToolResult
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, Price, ToolDefinition
 from schemas.chat import ToolCall, Usage
+from schemas.delegation import DELEGATE
 from schemas.errors import ModelError, UnavailableError
 from schemas.ids import AgentId, CallId, ExecutionId, random_id
 from schemas.message import Json, JsonObject
@@ -97,9 +99,11 @@ TOOLS = (
     tool("forbidden"),
 )
 PRICES = (Price(provider="sim", model="*", version="1", input=2_000_000, cached_input=1_000_000, output=10_000_000),)
-CATALOGUES = tuple(Catalogue(tools=TOOLS[: 6 - n], prices=PRICES) for n in range(2))
+CATALOGUES = tuple(Catalogue(tools=(*TOOLS[: 6 - n], DELEGATE_TOOL), prices=PRICES) for n in range(2))
 OFTEN = ("look_up", "book", "book", *["charge"] * 6, "mail", "wire", "wire")
 SELDOM = ("forbidden", "no_such_tool")
+DELEGATED = 0.5  # of the calls of a model that may delegate
+SLUGS = (*["agent-1", "agent-2"] * 3, "agent-0", "agent-9")  # the last is nobody
 
 
 @dataclass
@@ -129,7 +133,9 @@ class Model:
         if roll < trouble * 0.7:
             raise RuntimeError("the adapter has a bug")
         calls = (
-            () if roll > 0.9 or not request.tools else tuple(self._call() for _ in range(self.rng.choice((1, 1, 2))))
+            ()
+            if roll > 0.9 or not request.tools
+            else tuple(self._call(request) for _ in range(self.rng.choice((1, 1, 2))))
         )
         reply_id = random_id()
         self.ledger.replies.append((self.process, reply_id))
@@ -143,7 +149,10 @@ class Model:
             usage=Usage(input_tokens=self.rng.randint(1, 99), output_tokens=self.rng.randint(1, 9)),
         )
 
-    def _call(self) -> ToolCall:
+    def _call(self, request: ModelRequest) -> ToolCall:
+        if any(tool.name == DELEGATE for tool in request.tools) and self.rng.random() < DELEGATED:
+            task: JsonObject = {"agent": self.rng.choice(SLUGS), "task": "Work."}
+            return ToolCall(id=f"m{self.rng.randint(0, 9_999)}", name=DELEGATE, arguments=task)
         arguments: JsonObject = {"n": self.rng.randint(0, 99)} if self.rng.random() < 0.95 else {"n": "nine"}
         name = self.rng.choice(OFTEN if self.rng.random() < 0.92 else SELDOM)
         return ToolCall(id=f"m{self.rng.randint(0, 9_999)}", name=name, arguments=arguments)

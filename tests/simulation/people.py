@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from processors.executions.state import Call, Run
 from processors.runtime.effects import send_until_acknowledged
 from processors.runtime.stream import Stream
+from schemas.agent_rules import DelegationRule
 from schemas.agents import AgentConfig
 from schemas.commands import (
     ActivateAgent,
@@ -40,6 +41,11 @@ EVENTS_PUBLISHED = (4, 8)
 STARTS_ASKED = (2, 5)
 ASKED_AGAIN_S = 10.0
 USERS = ("user:ann", "user:bob")
+MANAGED = {"agent-0": ("agent-1", "agent-2", "agent-9"), "agent-1": ("agent-2",)}  # nobody is agent-9
+RULES = (
+    {"condition": "data.number % 2 == 0", "agent": "agent-1", "mode": "force"},
+    {"condition": "event.type == 'contact.created'", "agent": "agent-2"},
+)
 
 
 @dataclass
@@ -101,15 +107,41 @@ class People:
         """Whether a call waits for a person who will not come."""
         return self.attitude.get(call.id) == "never"
 
+    def under_way(self, streams: Iterable[Stream]) -> Run | None:
+        """Return a run for which something is still to come; None if all have ended, or wait for who will not come.
+
+        Who waits for a person, and for a run that does, waits as long; who waits for such a run alone will time out.
+        """
+        runs = [run for stream in streams for run in stream.runs.values()]
+        by_call = {run.trigger.delegator.call_id: run for run in runs if run.trigger.delegator is not None}
+
+        def waits(run: Run) -> bool:
+            if run.ended or any(call.status == "in_doubt" for call in run.calls.values()):
+                return False
+            below = [by_call.get(call.id) for call in run.calls.values() if call.delegated]
+            if any(child is None or not waits(child) for child in below):
+                return False
+            return any(call.status == "approval" and self.never(call) for call in run.calls.values())
+
+        return next((run for run in runs if not (waits(run) or (run.ended and not run.unsettled))), None)
+
     # --- agents -----------------------------------------------------------------------------------------------------
 
     def _config(self, slug: str) -> AgentConfig:
+        managed = MANAGED.get(slug, ())
+        rules = tuple(DelegationRule.model_validate(rule) for rule in RULES) if slug == self.slugs[0] else ()
         return AgentConfig(
             slug=slug,
             name=f"{slug} {self.rng.randint(0, 9)}",
-            agent_type="specialist",
+            agent_type="orchestrator" if managed else "specialist",
             system_prompt="Work.",
-            triggers=("manual", "event:contact.*"),
+            triggers=("manual", "event:contact.*", *(("schedule:every_minute",) if slug == self.slugs[2] else ())),
+            missed_runs=self.rng.choice(("skip", "once", "all")),
+            max_missed_runs=2,
+            managed_agents=managed,
+            delegation_rules=rules,
+            max_delegations_per_run=self.rng.choice((1, 8)),
+            max_causation_depth=self.rng.choice((1, 3)),
             allowed_tools=("*",),
             denied_tools=self.rng.choice((("forbidden",), ("forb*", "look_up"))),
             llm_provider="sim",

@@ -56,7 +56,7 @@ def differences(world: World, facts: Facts) -> Iterator[str]:
                 continue
             stream, envelope = found
             stands = facts.by_cause[partition, record.offset]
-            internal = bool(stands) and stands[0].type in INTERNAL and stands[0].data["reason"] == "internal"
+            internal = any(event.type in INTERNAL and event.data["reason"] == "internal" for event in stands)
             decided = decision_of(stream, envelope, internal=internal)
             drafts = [Draft(event.record.key, event.record.value, event.record.headers) for event in stands]
             if drafts != list(decided.drafts):

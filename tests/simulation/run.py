@@ -111,9 +111,6 @@ def _under_way(world: World, people: People) -> str | None:
         return "people still speak"
     if (busy := world.busy()) is not None:
         return busy
-    for stream in world.observer.look().values():
-        for run in stream.runs.values():
-            waits = any(call.status == "approval" and people.never(call) for call in run.calls.values())
-            if run.unsettled or not (run.ended or waits):
-                return f"the run {run.id} is {run.status} since {run.started_at_ms}"
+    if (run := people.under_way(world.observer.look().values())) is not None:
+        return f"the run {run.id} is {run.status} since {run.started_at_ms}"
     return None

@@ -31,7 +31,7 @@ from tests.simulation.outside import Contexts, Ledger, Model, Tools
 from tests.simulation.scenarios import Scenario
 from tests.simulation.sim_log import SimLog
 
-START_MS = 1_769_247_000_000  # 2026-01-24T09:30:00Z
+START_MS = 1_769_246_975_000  # 2026-01-24T09:29:35Z: a minute begins while things go wrong
 SLOTS = 3
 
 
