@@ -58,7 +58,12 @@ class Settings(BaseSettings):
     providers: dict[str, ProviderAddress] = Field(
         default={}, description='model providers by name: {"openai": {"api": "openai", "key": "…"}}'
     )
+    prices: Path | None = Field(default=None, description="a file of prices of models, before the shipped ones")
+    provider_endpoints: tuple[HttpUrl, ...] = Field(
+        default=(), description="addresses at which sites may have model providers of their own, besides the known ones"
+    )
     scripts: tuple[Path, ...] = Field(default=(), description="files or folders of scripts for the scripted model")
+    recordings: tuple[Path, ...] = Field(default=(), description="dumps of ai.events for the recorded model")
     report_templates: Path | None = Field(
         default=None, description="a folder of report templates, which stand in for the shipped ones of their name"
     )

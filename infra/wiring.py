@@ -18,7 +18,12 @@ from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
 from infra.governance import load_governance
 from infra.guardians import Guardians
+from infra.live import LivePublisher
+from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
+from infra.models.prices import load_prices
+from infra.models.sites import SiteModels
+from infra.models.store import ProviderStore
 from infra.modules.doors import Doors
 from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
@@ -27,9 +32,11 @@ from infra.modules.telling import EventGateway
 from infra.notify import ApprovalNotifier
 from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
+from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
+from processors.models.port import ModelPort
 from processors.runtime.effects import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool
@@ -90,7 +97,11 @@ async def open_house(
         open_pool(endpoints) as pool,
         ModuleEventPublisher(log) as publisher,
         HttpModules(settings.modules) as modules,
-        open_models(settings.providers, (*scripts, *settings.scripts, *shipped("scripts"))) as models,
+        LivePublisher(log) as live,
+        open_models(
+            settings.providers, (*scripts, *settings.scripts, *shipped("scripts")), settings.recordings, live
+        ) as platform,
+        site_models(settings, platform, pool, live) as models,
         _notifier(settings, pool, wanted) as notifier,
     ):
         sandbox = Sandbox(pool, publisher)
@@ -98,8 +109,10 @@ async def open_house(
         data = DataReader(pool)
         templates = await asyncio.to_thread(load_templates, settings.report_templates)
         governance = await asyncio.to_thread(load_governance, settings.governance)
+        prices = await asyncio.to_thread(load_prices, settings.prices)
         reports = ReportGateway(pool, templates, system_ms)
         if "decider" in wanted:
+            await ProviderStore(pool).open()
             await data.open()
             await reports.open()
         events = EventGateway(publisher)
@@ -109,7 +122,11 @@ async def open_house(
             models=models,
             tools=tool_port(settings, modules, sandbox, ours),
             context=CatalogueContext(
-                Registry((*BUILTIN, report_tool(templates))), SANDBOX_MODULES | settings.modules.keys(), governance
+                Registry((*BUILTIN, report_tool(templates))),
+                SANDBOX_MODULES | settings.modules.keys(),
+                governance,
+                prices,
+                system_ms,
             ),
         )
         now_ms = process.now_ms
@@ -132,6 +149,20 @@ def _notifier(
     if settings.approval_webhook is None or "projector" not in roles:
         return nullcontext()
     return ApprovalNotifier(pool, settings.approval_webhook)
+
+
+@asynccontextmanager
+async def site_models(
+    settings: Settings, platform: ModelPort, pool: Pool, live: LivePublisher
+) -> AsyncIterator[SiteModels]:
+    """Let sites' own providers answer before the platform's."""
+    allowed = allowed_endpoints(settings)
+    store = ProviderStore(pool)
+    models = SiteModels(platform, settings.providers, store, lambda: sealer_of(settings), allowed, live=live)
+    try:
+        yield models
+    finally:
+        await models.aclose()
 
 
 def _routers(log: Log, settings: Settings, now_ms: Callable[[], int]) -> list[Router]:

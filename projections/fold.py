@@ -409,6 +409,10 @@ def _delegation_ruled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     _plan(batch, fact, data["calls"], 0)
 
 
+def _budget_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """What a question may cost is no cost: its reply tells that."""
+
+
 def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     run = batch.run(fact)
     run.delegated_runs += data["outcome"]["runs"]
@@ -437,6 +441,8 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.StepThought, _step_thought),
         (ev.StepModelFailed, _step_model_failed),
         (ev.StepAttemptFailed, _step_attempt_failed),
+        (ev.BudgetReserved, _budget_told),
+        (ev.BudgetAwaited, _budget_told),
         (ev.UsageMetered, _usage_metered),
         (ev.ToolRequested, _tool_requested),
         (ev.ToolStarted, _tool_started),

@@ -13,6 +13,7 @@ from schemas.message import Message
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(max_length=20_000)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[^/\s]{1,50}/\S{1,200}$")]  # provider/model
 Glob = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:*-]{1,200}$")]
 
 # CEL over `event` (type, source, id, subject, time, data) and `data`: see schemas.conditions.

@@ -2,11 +2,12 @@
 
 import re
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
-from schemas.agent_rules import DelegationRule, Expression, Glob, MonitoringRule, Name, Slug, Text
+from schemas.agent_rules import DelegationRule, Expression, Glob, ModelName, MonitoringRule, Name, Slug, Text
 from schemas.catalogue import RiskLevel
 from schemas.conditions import compile_condition
 from schemas.errors import ConditionError
@@ -21,6 +22,15 @@ MissedRuns = Literal["skip", "once", "all"]
 
 Aggregate = Literal["sum", "last", "average"]
 Period = Literal["hour", "day", "week", "month", "quarter", "year"]
+
+CAPS = (
+    "max_tokens_per_run",
+    "max_tokens_per_day",
+    "max_tokens_per_month",
+    "max_cost_micros_per_run",
+    "max_cost_micros_per_day",
+    "max_cost_micros_per_month",
+)
 
 _EVENT_TRIGGER = re.compile(r"event:[A-Za-z0-9_.*-]{1,200}")
 _PLAIN_TRIGGERS = ("manual", "webhook")
@@ -88,6 +98,7 @@ class AgentConfig(Message):
     llm_model: str = Field(default="gpt-4o", max_length=200)
     temperature: float = Field(default=0.7, ge=0, le=2, allow_inf_nan=False)
     max_tokens: int = Field(default=4096, ge=1, le=1_000_000)
+    fallback_models: tuple[ModelName, ...] = Field(default=(), max_length=8)
 
     max_steps_per_run: int = Field(default=10, ge=1, le=100)
     max_tool_calls_per_step: int = Field(default=3, ge=1, le=32)
@@ -95,6 +106,12 @@ class AgentConfig(Message):
     max_runs_per_hour: int = Field(default=60, ge=1, le=10_000_000)
     max_runs_per_day: int = Field(default=500, ge=1, le=100_000_000)
     max_concurrent_runs: int = Field(default=20, ge=1, le=100_000)
+    max_tokens_per_run: int | None = Field(default=None, ge=1)
+    max_tokens_per_day: int | None = Field(default=None, ge=1)
+    max_tokens_per_month: int | None = Field(default=None, ge=1)
+    max_cost_micros_per_run: int | None = Field(default=None, ge=1)
+    max_cost_micros_per_day: int | None = Field(default=None, ge=1)
+    max_cost_micros_per_month: int | None = Field(default=None, ge=1)
 
     allowed_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
     denied_tools: tuple[Glob, ...] = Field(default=(), max_length=200)
@@ -151,6 +168,11 @@ class AgentConfig(Message):
             except ConditionError as error:
                 raise ValueError(f"{trigger!r}: {error}") from None
         return conditions
+
+    @cached_property
+    def is_capped(self) -> bool:
+        """Whether there is a cap on what its runs may spend."""
+        return any(getattr(self, name) is not None for name in CAPS)
 
     @property
     def event_patterns(self) -> tuple[str, ...]:

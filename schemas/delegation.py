@@ -22,6 +22,13 @@ class RuleFound(Message):
     verdict: Literal["holds", "unknown"]
 
 
+class Budget(Message):
+    """What a run may spend at most, together with those that it delegates to; None is as much as it likes."""
+
+    tokens: int | None = Field(default=None, ge=0)
+    cost_micros: int | None = Field(default=None, ge=0)
+
+
 class Delegator(Message):
     """The tool call of another agent's run that a run answers."""
 

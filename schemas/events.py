@@ -21,7 +21,16 @@ from schemas.module_events import Trigger, TriggerType
 SkipReason = Literal[
     "inactive", "not_allowed", "quota", "concurrency", "loop", "stale", "future", "cancelled", "internal"
 ]
-FailureReason = Literal["max_steps_reached", "model_failed", "content_filter", "invalid_reply", "denied", "internal"]
+FailureReason = Literal[
+    "max_steps_reached",
+    "model_failed",
+    "content_filter",
+    "invalid_reply",
+    "denied",
+    "budget_exceeded",
+    "unpriced_model",
+    "internal",
+]
 DenialReason = Literal[
     "unknown_tool",
     "not_allowed",
@@ -58,7 +67,7 @@ class AgentCreated(Event):
 
     wire = "ai.agent.created"
     # 1: a configuration without time zone and missed runs; 2: without rules by type and measured goals; 3: without
-    # permissions, risk rules and approvals
+    # permissions, risk rules, approvals, budgets and fallback models
     version = 4
     id: AgentId
     name: str
@@ -195,7 +204,7 @@ class ExecutionStarted(RunEvent):
     """A run began, for this trigger, with this version of its agent."""
 
     wire = "ai.execution.started"
-    version = 2  # 1: without whom it works for
+    version = 2  # 1: without whom it works for, and what its delegator lets it spend
     agent_id: AgentId
     trigger_type: TriggerType
     trigger: Trigger
@@ -244,6 +253,7 @@ class ExecutionFailed(RunEvent):
     """The run can't go on."""
 
     wire = "ai.execution.failed"
+    version = 2  # 1: with fewer reasons
     agent_id: AgentId
     reason: FailureReason
     error: str
@@ -356,6 +366,28 @@ class StepAttemptFailed(RunEvent):
     cost_micros: int
     currency: str
     price_version: str | None
+
+
+class BudgetReserved(RunEvent):
+    """A run may spend this much on its next question, or leave it to the run that `call_id` delegates to.
+
+    It is held until what was spent is known. None is where nothing caps it.
+    """
+
+    wire = "ai.budget.reserved"
+    step: int
+    call_id: CallId | None
+    tokens: int | None
+    cost_micros: int | None
+
+
+class BudgetAwaited(RunEvent):
+    """The next question may cost this much, and has to wait until others' reservations are settled."""
+
+    wire = "ai.budget.awaited"
+    step: int
+    tokens: int
+    cost_micros: int
 
 
 class UsageMetered(RunEvent):
@@ -572,6 +604,8 @@ EVENTS: dict[str, type[Event]] = {
         StepThought,
         StepModelFailed,
         StepAttemptFailed,
+        BudgetReserved,
+        BudgetAwaited,
         UsageMetered,
         ToolRequested,
         ToolStarted,

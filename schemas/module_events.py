@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.delegation import Delegator
+from schemas.delegation import Budget, Delegator
 from schemas.message import Json, Message
 
 TriggerType = Literal["event", "schedule", "webhook", "manual", "delegation"]
@@ -24,7 +24,7 @@ class Trigger(Message):
     """Why a run starts. (`source`, `id`) names it, as CloudEvents says; `time_ms` is the trigger's own time.
 
     `depth` counts the runs that led to this trigger, `caused_by` names the agent of the last of them, and
-    `delegator` the call that waits for this run's end.
+    `delegator` the call that waits for this run's end. `budget` is what a delegator leaves to the run.
     """
 
     type: TriggerType
@@ -37,3 +37,4 @@ class Trigger(Message):
     depth: int = Field(default=0, ge=0)
     caused_by: str | None = None
     delegator: Delegator | None = None
+    budget: Budget | None = None

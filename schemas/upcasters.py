@@ -30,6 +30,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ai.tool.denied", 1): _as_it_is,
     ("ai.approval.requested", 1): _as_it_is,
     ("ai.approval.resolved", 1): _as_it_is,
+    ("ai.execution.failed", 1): _as_it_is,
 }
 
 

@@ -34,7 +34,15 @@ Plan = Callable[[int, dict[str, Any]], Fault]
 
 RETRY_AFTER_S = 0.01
 CHARS_A_TOKEN = 4
-HEADS = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Error", 529: "Overloaded"}
+HEADS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Error",
+    529: "Overloaded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class FakeProvider:
         wires: dict[str, _Wire] = {"/v1/chat/completions": _OPENAI, "/v1/messages": _ANTHROPIC}
         wire = wires.get(path)
         if wire is None:
-            await _write(writer, 404, b'{"error": {"message": "no such path"}}')
+            await write(writer, 404, b'{"error": {"message": "no such path"}}')
             return True
         fault = self.plan(len(self.served), body)
         said = self.say(body)
@@ -136,7 +144,7 @@ class FakeProvider:
         if fault in wire.errors:
             served(None, spent if fault == "work_then_500" else None)
             status, error = wire.errors[fault]
-            await _write(writer, status, json.dumps(error).encode(), retry_after=status == 429)
+            await write(writer, status, json.dumps(error).encode(), retry_after=status == 429)
             return True
         if fault == "hang":
             served(None, spent)
@@ -147,7 +155,7 @@ class FakeProvider:
             whole = b"".join(chunks)
             begun = stream and len(chunks[0]) <= len(whole) // 2
             served(wire.told_early(spent) if begun else None, spent)
-            await _write(writer, 200, whole[: len(whole) // 2], stream=stream)
+            await write(writer, 200, whole[: len(whole) // 2], stream=stream)
             return True
         if fault in ("cut", "slow_start"):
             half = b"".join(chunks[: max(1, len(chunks) // 2)] if fault == "cut" else chunks[:1])
@@ -157,11 +165,11 @@ class FakeProvider:
             await _break_off(writer, half, hold=fault == "slow_start", stream=stream)
             return False
         served(told, spent)
-        await _write(writer, 200, b"".join(chunks), stream=stream)
+        await write(writer, 200, b"".join(chunks), stream=stream)
         return True
 
 
-async def _write(
+async def write(
     writer: asyncio.StreamWriter, status: int, body: bytes, *, stream: bool = False, retry_after: bool = False
 ) -> None:
     kind = "text/event-stream" if stream else "application/json"

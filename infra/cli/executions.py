@@ -7,7 +7,9 @@ import typer
 
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.prompts import show_prompt
 from infra.cli.rows import print_execution, print_tree
+from infra.cli.tailing import tail_run
 from infra.connections import open_log, open_pool
 from infra.places import endpoints_of, postgres_alone
 from infra.settings import Settings
@@ -61,16 +63,35 @@ def list_(
 
 
 @app.command("show")
-def show(execution: RunId, as_json: JsonFlag = False) -> None:
-    """Show one run with its steps and tool calls."""
+def show(
+    execution: RunId,
+    prompt: Annotated[
+        int | None, typer.Option("--prompt", min=1, metavar="STEP", help="The very prompt of this step, from the log.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one run with its steps and tool calls; or what the model was asked, made again and compared."""
 
-    async def work(settings: Settings) -> None:
+    async def work(settings: Settings) -> int:
+        if prompt is not None:
+            return await show_prompt(settings, execution, prompt, as_json)
         async with open_pool(await postgres_alone(settings), size=1) as pool:
             found = await get_execution(pool, settings.site_id, execution)
         if as_json:
             print_json(found)
         else:
             print_execution(out(), found)
+        return 0
+
+    run(work)
+
+
+@app.command("tail")
+def tail(execution: RunId, as_json: JsonFlag = False) -> None:
+    """Watch a run until it ends: its events, and in between what its model is saying."""
+
+    async def work(settings: Settings) -> None:
+        await tail_run(settings, execution, as_json)
 
     run(work)
 

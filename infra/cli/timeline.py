@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from rich.text import Text
 
 from schemas import events as e
+from schemas.catalogue import MICROS
 from schemas.envelope import EventEnvelope
 from schemas.message import Json
 
@@ -64,6 +65,8 @@ def detail(event: e.Event) -> str:  # noqa: C901 - one case an event
             return f"step {event.step}: “{_cut(event.text, 90)}”{planned} ({used})"
         case e.StepModelFailed() | e.StepAttemptFailed():
             return f"step {event.step}: {event.reason}, {event.message}"
+        case e.BudgetReserved() | e.BudgetAwaited():
+            return _amount(event)
         case e.UsageMetered():
             return f"step {event.step}: {event.reason}, {event.usage.input_tokens}+{event.usage.output_tokens} tokens"
         case e.ToolRequested() | e.ToolStarted() | e.ToolInDoubt():
@@ -143,3 +146,9 @@ def _short(output: Json) -> str:
 def _cut(text: str, chars: int = _DETAIL_CHARS) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= chars else flat[: chars - 1] + "…"
+
+
+def _amount(event: e.BudgetReserved | e.BudgetAwaited) -> str:
+    tokens = "" if event.tokens is None else f"{event.tokens} tokens"
+    cost = "" if event.cost_micros is None else f"{event.cost_micros / MICROS:.6f} USD"
+    return f"step {event.step}: at most {' and '.join(filter(None, (tokens, cost)))}"

@@ -7,7 +7,7 @@ from processors.runtime.ledger import HOUR_MS, Ledger
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue
 from schemas.governance import SiteGrants
-from schemas.ids import AgentId, SiteId
+from schemas.ids import AgentId, ExecutionId, SiteId
 
 DAY_MS = 24 * HOUR_MS
 CATALOGUES_KEPT = 8  # newest catalogues a stream knows besides those that a live run refers to
@@ -36,6 +36,25 @@ class Planned:
     known: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What replies cost in a day or month of the calendar (UTC), from `start_ms` to before `end_ms`."""
+
+    start_ms: int = 0
+    end_ms: int = 0
+    tokens: int = 0
+    cost_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a question may cost at most, until it is known; `until_ms` where its run ended before."""
+
+    tokens: int
+    cost_micros: int
+    until_ms: int | None = None
+
+
 @dataclass(slots=True)
 class Agent:
     """The state of one agent. `decide` only reads it; `evolve` assigns to it in place.
@@ -44,6 +63,8 @@ class Agent:
     and those to which live runs are pinned. `hour` and `day` hold the start times (Unix ms) that quotas count.
     `goals` has how far those of the configuration are that were ever moved, by name.
     `schedules` has those in force, by key; none while the agent is not active.
+    `spent_day` and `spent_month` are what all its runs spent, `held` what questions under way may cost, and `queued`
+    are the runs whose question waits for room in the budget, the longest waiting first.
     """
 
     id: AgentId
@@ -61,6 +82,10 @@ class Agent:
     schedules: dict[str, Planned] = field(default_factory=dict)
     site: SiteGrants | None = None
     tool_calls: dict[str, deque[int]] = field(default_factory=dict)
+    spent_day: Spent = Spent()
+    spent_month: Spent = Spent()
+    held: dict[ExecutionId, Hold] = field(default_factory=dict)
+    queued: list[ExecutionId] = field(default_factory=list)
 
     @property
     def config(self) -> AgentConfig:

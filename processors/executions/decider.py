@@ -6,7 +6,7 @@ result in doubt; a late real result settles such a call, also after the end.
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation
+from processors.executions import delegation, spending
 from processors.executions.acting import on_doubt_resolved, on_result
 from processors.executions.approving import on_approval, on_expiry
 from processors.executions.delegation_rules import FORCED_STEP, FORCED_TEXT
@@ -36,6 +36,8 @@ from schemas.delegation import Delegator
 from schemas.events import (
     ApprovalEscalated,
     ApprovalRequested,
+    BudgetAwaited,
+    BudgetReserved,
     ContextAssembled,
     DelegationFinished,
     DelegationReported,
@@ -148,11 +150,12 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             for call_id in event.calls:
                 call = run.calls[call_id]
                 run.say(tool_message(call.model_call_id, call.outcome))
-            run.status, run.step, run.final = "thinking", event.step, event.final
+            run.status, run.step, run.final, run.waits = "thinking", event.step, event.final, False
         case StepThought():
             _spend(run, event)
-            run.status = "acting"
+            run.status, run.waits = "acting", False
             run.say(assistant_message(event.text, event.calls))
+            spending.learn(run, event)
             _plan(run, event.calls, event.step)
         case ContextAssembled():
             run.memories, run.entity = event.memories, event.entity
@@ -168,6 +171,16 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
                 _plan(run, event.calls, FORCED_STEP)
         case StepModelFailed() | StepAttemptFailed():
             _spend(run, event)
+        case BudgetReserved() | BudgetAwaited():
+            spending.evolve_run(run, event)
+        case ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled() | ExecutionTimedOut():
+            _evolve_end(run, event)
+        case _:
+            _evolve_call(agent, run, event, at_ms)
+
+
+def _evolve_end(run: Run, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled | ExecutionTimedOut) -> None:
+    match event:
         case ExecutionCompleted():
             run.end("completed", event.result)
         case ExecutionFailed():
@@ -176,8 +189,6 @@ def evolve(agent: Agent, run: Run, event: Event, at_ms: int) -> None:
             run.end("cancelled", event.reason)
         case ExecutionTimedOut():
             run.end("timed_out", f"after {event.timeout_seconds} s")
-        case _:
-            _evolve_call(agent, run, event, at_ms)
 
 
 def _evolve_call(agent: Agent, run: Run, event: Event, at_ms: int) -> None:

@@ -70,6 +70,7 @@ def trigger_of(run: Run, call: Call) -> Trigger:
         depth=run.trigger.depth + 1,
         caused_by=run.agent_id,
         delegator=Delegator(agent_id=run.agent_id, execution_id=run.id, call_id=call.id),
+        budget=call.share,
     )
 
 

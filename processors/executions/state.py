@@ -7,7 +7,7 @@ from processors.agents.state import GoalProgress
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.chat import ChatMessage
 from schemas.commands import RecalledMemory
-from schemas.delegation import RuleFound
+from schemas.delegation import Budget, RuleFound
 from schemas.events import ActionStatus, RunLimits, RunTotals
 from schemas.governance import APPROVER, Requester
 from schemas.ids import AgentId, ApprovalId, CallId, ExecutionId, SiteId
@@ -26,8 +26,8 @@ WAITS_FOR_A_PERSON: frozenset[CallStatus] = frozenset({"approval", "in_doubt"})
 class Call:
     """A tool call. `outcome` is what the model is told of it, as JSON text, once it is settled.
 
-    `child` is the agent that a delegation is for. `edited_by` are the people who changed its
-    arguments.
+    `child` is the agent that a delegation is for, `share` what its run may spend. `edited_by` are the people who
+    changed its arguments.
     """
 
     id: CallId
@@ -47,6 +47,7 @@ class Call:
     outcome: str = ""
     child: AgentId | None = None
     delegated_at_ms: int = 0
+    share: Budget | None = None
 
     @property
     def delegated(self) -> bool:
@@ -73,7 +74,8 @@ class Run:
     `tools` do; `lines` is all of the prompt so far, encoded once. The deadline moves while a person is awaited:
     `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began, `rules` which of its
     rules of delegation were found to hold. `outcome`, `refused` and `reported` are of a run that works for another one;
-    `requester` is the person for whom it works, if any.
+    `requester` is the person for whom it works, if any. `reserved` counts its reservations: a question that has one
+    may be asked. The provider counted `known_tokens` for the first `known_lines` of the prompt.
     """
 
     id: ExecutionId
@@ -114,6 +116,10 @@ class Run:
     refused: bool = False
     reported: bool = False
     requester: Requester | None = None
+    reserved: int = 0
+    waits: bool = False
+    known_tokens: int = 0
+    known_lines: int = 0
 
     def say(self, message: ChatMessage) -> None:
         """Add a message to the transcript."""

@@ -63,10 +63,11 @@ def on_context(agent: Agent, run: Run, command: RecordContext, at_ms: int) -> li
     forced = forced_calls(config, run.id, rules, at_ms)
     if rules:
         events.append(DelegationRuled(execution_id=run.id, rules=rules, calls=forced))
-    if forced:
+    if forced:  # decided as things are when the context is assigned
         lines = [message.encode() for message in head]
-        ready = replace(run, catalogue=catalogue, tools=tools, lines=lines)  # as it is when its context is assigned
-        return [*events, *_plan(agent, ready, forced, FORCED_TEXT, len(forced), at_ms)]
+        ready = replace(run, catalogue=catalogue, tools=tools, lines=lines)
+        informed = replace(agent, site=command.site or agent.site)
+        return [*events, *_plan(informed, ready, forced, FORCED_TEXT, len(forced), at_ms)]
     summary = f"woken by {run.trigger.event_type or run.trigger.type}"
     events.append(observed(run, head, (), summary, tools))
     return events

@@ -11,6 +11,7 @@ from processors.models import breaker as breakers
 from processors.models.breaker import Breaker
 from processors.models.mending import corrected, shortened
 from processors.models.port import ModelPort, ModelReply, ModelRequest
+from schemas.agents import AgentConfig
 from schemas.chat import Usage
 from schemas.errors import InvalidReplyError, ModelError
 from schemas.ids import random_id
@@ -48,13 +49,14 @@ class Attempt:
 Tell = Callable[[Attempt], Awaitable[None]]
 
 
-def fallbacks_of(config: object) -> tuple[ModelName, ...]:
-    """Return the models that a configuration names to be asked in place of its own, as `provider/model` each.
+def fallbacks_of(config: AgentConfig) -> tuple[ModelName, ...]:
+    """Return the models that a configuration names to be asked in place of its own, as `provider/model` each."""
+    return tuple(ModelName(*name.split("/", 1)) for name in config.fallback_models)
 
-    A configuration without the field `fallback_models` has none.
-    """
-    named: tuple[str, ...] = getattr(config, "fallback_models", ())
-    return tuple(ModelName(*name.split("/", 1)) for name in named)
+
+def models_of(config: AgentConfig) -> tuple[ModelName, ...]:
+    """Return all models that runs of a configuration may ask."""
+    return ModelName(config.llm_provider, config.llm_model), *fallbacks_of(config)
 
 
 class ModelPorts:

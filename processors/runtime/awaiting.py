@@ -104,7 +104,7 @@ def awaiting(run: Run) -> tuple[Effect, ...]:
     effects: list[Effect] = []
     if run.status == "assembling":
         effects.append(AssembleContext(run.id))
-    elif run.status == "thinking":
+    elif run.status == "thinking" and not run.waits:
         effects.append(CallModel(run.id, run.step))
     if run.paused_at_ms is None:
         effects.append(Timer("timeout", run.id, run.deadline_ms))

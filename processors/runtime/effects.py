@@ -84,14 +84,31 @@ class Process:
 
 
 class _Work:
-    """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done."""
+    """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done.
 
-    __slots__ = ("task", "tells")
+    `reserved` is how many reservations its run had, as far as the log has acknowledged them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_more", "reserved", "task", "tells")
+
+    def __init__(self, reserved: int = 0) -> None:
         """Hold no task yet."""
         self.task: asyncio.Task[None] | None = None
         self.tells = False
+        self.reserved = reserved
+        self._more = asyncio.Event()
+
+    def notice(self, reserved: int) -> None:
+        """Let what waits for a further reservation go on."""
+        if reserved > self.reserved:
+            self.reserved = reserved
+            self._more.set()
+
+    async def until_reserved(self, count: int) -> None:
+        """Wait for the reservation of that number; without one, the task is cancelled."""
+        while self.reserved < count:
+            self._more.clear()
+            await self._more.wait()
 
     def cancel(self) -> None:
         """Cancel the task, unless it has a result to tell."""
@@ -147,6 +164,8 @@ class Effects:
             for effect in wanted:
                 if effect not in running:
                     running[effect] = self._start(agent, run, effect)
+                elif run.reserved and isinstance(work := running[effect], _Work):
+                    work.notice(run.reserved)
         if not running:
             del self._running[run_id]
 
@@ -170,7 +189,7 @@ class Effects:
     def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
         match effect:
             case CallModel():
-                work = _Work()
+                work = _Work(run.reserved)
                 work.task = self._task(self._call_model(agent, run, self._model_request(agent, run), work))
                 return work
             case CallTool(call_id=call_id):
@@ -245,8 +264,12 @@ class Effects:
 
     async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: _Work) -> None:
         async def tell(attempt: Attempt) -> None:
+            further = work.reserved + 1
             await asyncio.shield(self._told_alone(run, _attempt(request, attempt)))
+            if is_capped and attempt.usage is not None and not work.tells:
+                await work.until_reserved(further)  # what was reserved is spent: the next try needs as much again
 
+        is_capped = run.id in agent.held
         await self._until_held()
         others = fallbacks_of(agent.configs[run.agent_version])
         try:

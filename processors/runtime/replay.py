@@ -1,17 +1,43 @@
 """A run as it stood at a point of its stream, folded from the log."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from processors.executions.prompt import messages_of, prompt_sha256
 from processors.executions.state import Run
 from processors.runtime.awaiting import Effect, awaiting
 from processors.runtime.reading import fold
 from processors.runtime.stream import Stream
+from schemas.agents import AgentConfig
+from schemas.catalogue import ToolDefinition
+from schemas.chat import ChatMessage
 from schemas.envelope import EventEnvelope
-from schemas.events import ExecutionStarted
+from schemas.errors import NotFoundError
+from schemas.events import ExecutionStarted, StepObserved
 from schemas.ids import AgentId, ExecutionId
 from streams.chain import Heads
 from streams.log import Record
 from streams.records import decode_event
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The prompt of one step, made again from the log; `recorded_sha256` is what `ai.step.observed` says of it."""
+
+    step: int
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[ToolDefinition, ...]
+    recorded_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of what was made."""
+        return prompt_sha256(self.messages, self.tools)
+
+    @property
+    def is_the_recorded_one(self) -> bool:
+        """Whether it is, byte for byte, what was asked."""
+        return self.sha256 == self.recorded_sha256
 
 
 @dataclass(slots=True)
@@ -61,6 +87,41 @@ class RunReplay:
         if self.begins == self.ends:  # held on to from here: the stream forgets it at its end
             self.run = self._streams[record.key].runs.get(self.execution_id)
 
+    def config(self) -> AgentConfig:
+        """Return the configuration that the run is pinned to; ask while the run lives.
+
+        Raises:
+            NotFoundError: nothing of the run is folded yet.
+        """
+        stream = self._streams.get(self.agent_id.encode())
+        if stream is None or self.run is None:
+            raise NotFoundError(f"the run {self.execution_id!r} has not begun at this point")
+        return stream.agent.configs[self.run.agent_version]
+
     def awaits(self) -> tuple[Effect, ...]:
         """Return what the run waited for at that point."""
         return awaiting(self.run) if self.run is not None else ()
+
+
+def prompt_of(records: Sequence[Record], agent_id: AgentId, execution_id: ExecutionId, step: int) -> Prompt:
+    """Return the prompt of a run's step, from the records of its stream's partition.
+
+    Raises:
+        NotFoundError: there is no such run, or it did not come to that step.
+        DecodeError: a record counts, but this release can't read it.
+    """
+    whole = RunReplay(agent_id, execution_id)
+    for record in records:
+        whole.add(record)
+    asked = {e.event.step: e for e in whole.timeline if isinstance(e.event, StepObserved)}
+    if step not in asked:
+        known = f"its steps are 1 to {max(asked)}" if asked else "it asked nothing"
+        raise NotFoundError(f"the run {execution_id!r} has no step {step}: {known}")
+    then = RunReplay(agent_id, execution_id, asked[step].sequence)
+    for record in records:
+        then.add(record)
+    observed = asked[step].event
+    if then.run is None or not isinstance(observed, StepObserved):
+        raise NotFoundError(f"the run {execution_id!r} is nowhere in the log")
+    tools = () if then.run.final else then.run.tools
+    return Prompt(step, messages_of(then.config(), then.run), tools, observed.prompt_sha256)

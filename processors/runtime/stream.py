@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from processors.agents import decider as agents
 from processors.agents.schedules import accepts, due_trigger
 from processors.agents.state import DAY_MS, Agent
+from processors.executions import budgets, delegation, spending
 from processors.executions import decider as executions
-from processors.executions import delegation
 from processors.executions.delegation import refused_id
 from processors.executions.endings import cancelled, failed
 from processors.executions.metering import metered
@@ -84,6 +84,9 @@ class Stream:
 def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     """Return the new facts. A person's command always gives one, if only a rejection: somebody waits for it."""
     events = _decide(stream, envelope, at_ms)
+    run_id: ExecutionId = getattr(envelope.command, "execution_id", ExecutionId(""))
+    if budgets.concern(stream.agent, stream.runs.get(run_id)):
+        events = budgets.budgeted(stream.agent, stream.runs, events, at_ms)
     if not events and is_person(envelope.actor):
         return [agents.rejected(envelope.command, "nothing_to_do", "that was done before, or can't be done now")]
     return events
@@ -204,6 +207,7 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
     agent = stream.agent
     stream.at_ms = at_ms
     if isinstance(event, _PAID):
+        spending.evolve_paid(agent, event, at_ms)
         agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
     if isinstance(event, ExecutionStarted):
         agents.evolve(agent, event, at_ms)
@@ -219,6 +223,7 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
         if not isinstance(event, AgentDeleted):
             _forget_unused(stream)
         return
+    spending.evolve_agent(agent, event, at_ms)
     found = stream.runs.get(event.execution_id)
     if found is None:
         return

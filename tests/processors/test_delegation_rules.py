@@ -9,11 +9,14 @@ from processors.executions.delegation_rules import found_for
 from processors.executions.prompt import messages_of
 from processors.runtime.stream import decide_internal
 from processors.runtime.strict import redecide
+from processors.tools.builtin.delegation import DELEGATE_TOOL
 from processors.tools.port import ToolResult
 from schemas.agents import AgentConfig
+from schemas.catalogue import Catalogue
 from schemas.commands import CancelDelegation, ReportDelegation, StartExecution
 from schemas.delegation import Delegator, Outcome
 from schemas.events import (
+    BudgetReserved,
     DelegationFinished,
     DelegationRuled,
     DelegationStarted,
@@ -25,13 +28,14 @@ from schemas.events import (
     ToolDenied,
     ToolFailed,
 )
+from schemas.governance import SiteGrants
 from schemas.ids import CallId, ExecutionId
 from schemas.message import Json, JsonObject
 from schemas.module_events import Trigger
 from streams.topics import COMMANDS
-from tests.processors.asks import activate, cancel, context, create, result, thought, update
+from tests.processors.asks import activate, approve, cancel, context, create, result, thought, update
 from tests.processors.fakes import StubTools, until
-from tests.processors.samples import AGENT, START_MS
+from tests.processors.samples import AGENT, APPROVING, START_MS
 from tests.processors.spec import Ask, Spec
 from tests.processors.test_delegation import CATALOGUE, Firm, firm_of, nothing_left, working
 
@@ -184,6 +188,20 @@ def test_what_is_forced_is_refused_as_what_a_model_wants(
         seen.when(result("rule_0")).then("tool.completed rule_0", "step.observed 1")
 
 
+def test_what_is_forced_follows_what_the_site_may_do_as_the_same_command_says() -> None:
+    needs = DELEGATE_TOOL.model_copy(update={"requires_permissions": ("agents.delegate",)})
+    seen = woken(boss(*BOTH), {"score": 1}).when(context(Catalogue(tools=(needs,)), site=SiteGrants()))
+    assert [event.reason for event in seen.all(ToolDenied)] == ["missing_permission"] * 2
+
+
+def test_what_is_forced_waits_for_a_person_where_the_agent_must_ask() -> None:
+    ask = {"text": "Ask before you hand anything over.", "tools": ("delegate",), "effect": "approve"}
+    seen = forced(BOTH[0], enforced_constraints=(ask,))
+    assert [seen.line(event) for event in seen.said][-1] == "approval.requested rule_0"
+    granted = seen.when(approve("rule_0"), actor=APPROVING)
+    granted.then("approval.resolved rule_0", "tool.requested rule_0", "delegation.started rule_0")
+
+
 def test_rules_are_those_of_the_run_s_version_and_rights_the_present_ones() -> None:
     begun = woken(boss(*BOTH), {"score": 1}).given(lambda spec: update())
     seen = begun.when(context(CATALOGUE))
@@ -315,3 +333,20 @@ async def test_whoever_dies_in_between_each_forced_child_runs_once(deaths: int) 
     assert len(it.all("boss", DelegationRuled)) == 1
     assert len(it.all("boss", DelegationFinished)) == len(it.all("boss", ToolCompleted)) == 2
     assert await identical(it)
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["proposed", "forced"])
+def test_rules_and_budgets_hold_together(force: bool) -> None:
+    spec = ready(boss(rule("ann", force=force), max_tokens_per_run=100_000, max_tokens=100), {"score": 40})
+    reserved = spec.the(BudgetReserved)
+    assert bool(reserved.call_id) is force
+    assert spec.run.status == ("acting" if force else "thinking")
+    assert (spec.run.calls != {}) is force
+
+
+def test_what_rules_add_to_the_prompt_is_reserved_too() -> None:
+    def reserved(*rules: JsonObject) -> int:
+        return ready(boss(*rules, max_tokens_per_run=100_000), {"score": 40}).the(BudgetReserved).tokens or 0
+
+    told = "Call them today. " * 10
+    assert reserved(rule("ann", instructions=told)) > reserved() + len(told)

@@ -62,7 +62,7 @@ def test_a_fixed_story_gives_the_bytes_of_every_release() -> None:
     assert run.lines[-1] == "execution.completed"
     assert (run.stream.head.sequence, run.stream.head.chain.hex()) == (
         19,
-        "5ec1ba9da760ec6e80014a2d3e04163651b6667761afd88c7c7268f89114eb2f",
+        "0e1630d539d24586b43256edc242c01d16d86c1b1dd572b8502c6b0121ed5153",
     )
 
 

@@ -46,6 +46,8 @@ from schemas.events import (
     ApprovalExpired,
     ApprovalRequested,
     ApprovalResolved,
+    BudgetAwaited,
+    BudgetReserved,
     CatalogueRecorded,
     CommandRejected,
     ContextAssembled,
@@ -332,6 +334,8 @@ def _events() -> Sequence[Event]:
         StepAttemptFailed(
             execution_id=RUN, **MODEL, reason="cut_stream", message="broke off", usage=USAGE, unsettled=True, **COST
         ),
+        BudgetReserved(execution_id=RUN, step=1, call_id=None, tokens=9_000, cost_micros=41_000),
+        BudgetAwaited(execution_id=RUN, step=1, tokens=9_000, cost_micros=41_000),
         UsageMetered(execution_id=RUN, **MODEL, reason="late", usage=USAGE, **COST),
         ToolRequested(**call, step=1, tool_version="1", call_sha256=SHA, idempotency_key=CALL),
         ToolStarted(**call, runner="runner-1"),

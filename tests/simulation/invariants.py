@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from streams.cloudevents import from_record
 from streams.topics import COMMANDS, MODULE_EVENTS
 from tests.simulation import families, slots
+from tests.simulation.budgets import reserved_first, within_the_cap
 from tests.simulation.facts import ENDS, Facts, Said, read_facts
 from tests.simulation.outside import TOOLS
 from tests.simulation.replaying import differences, other_states
@@ -372,6 +373,8 @@ ALWAYS: dict[str, Check] = {
     "I7 forced": families.as_forced,
     "I1 slots": slots.fired_once,
     "I1 counted": slots.counted,
+    "I11 reserved": reserved_first,
+    "I11 costs": within_the_cap,
 }
 AT_REST: dict[str, Check] = {
     "I1 triggers": _triggers_kept,

@@ -37,6 +37,7 @@ from tests.simulation.world import World
 SITE = SiteId("0f8fad5b-d9cb-469f-a165-70867728950e")
 EVENT_TYPE = "contact.created"
 AGENTS = 3
+CAPPED, CAP_MICROS = "agent-1", 120_000  # one of them may spend so much a day: two questions at once, not three
 EVENTS_PUBLISHED = (4, 8)
 STARTS_ASKED = (2, 5)
 ASKED_AGAIN_S = 10.0
@@ -151,6 +152,7 @@ class People:
             timeout_seconds=self.rng.choice((8, 30, 60)),
             max_runs_per_hour=self.rng.choice((4, 60, 60)),
             max_concurrent_runs=self.rng.choice((2, 20)),
+            max_cost_micros_per_day=CAP_MICROS if slug == CAPPED else None,
         )
 
     async def _make(self, slug: str) -> None:

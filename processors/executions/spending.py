@@ -1,0 +1,111 @@
+"""What an agent's runs spent, what is held for questions under way, and which runs wait for room: as events say it."""
+
+from dataclasses import replace
+from typing import Literal
+
+from processors.agents.goals import span_of
+from processors.agents.state import Agent, Hold, Spent
+from processors.executions.state import Run
+from schemas.delegation import Budget
+from schemas.events import (
+    BudgetAwaited,
+    BudgetReserved,
+    Event,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionTimedOut,
+    StepAttemptFailed,
+    StepModelFailed,
+    StepThought,
+    UsageMetered,
+)
+from schemas.ids import ExecutionId
+
+LATE_MS = 10 * 60_000  # so long after its run's end a question's reply is reckoned with: no call takes longer
+BYTES_A_TOKEN = 8  # a provider that counts fewer tokens counted another prompt: a shortened one, or none
+
+Paid = StepThought | StepModelFailed | StepAttemptFailed | UsageMetered
+
+
+def evolve_paid(agent: Agent, event: Paid, at_ms: int) -> None:
+    """Count a reply, and let go of what was held for it."""
+    agent.spent_day = plus(spent_in(agent.spent_day, "day", at_ms), event)
+    agent.spent_month = plus(spent_in(agent.spent_month, "month", at_ms), event)
+    if agent.held and settles(event):
+        agent.held.pop(event.execution_id, None)
+    if agent.queued and isinstance(event, StepThought):
+        _leave(agent, event.execution_id)
+
+
+def evolve_agent(agent: Agent, event: Event, at_ms: int) -> None:
+    """Assign what an event says of what is held, and of who waits."""
+    match event:
+        case BudgetReserved(call_id=None):
+            for run_id in [run_id for run_id, hold in agent.held.items() if is_over(hold, at_ms)]:
+                del agent.held[run_id]
+            agent.held[event.execution_id] = Hold(event.tokens or 0, event.cost_micros or 0)
+            _leave(agent, event.execution_id)
+        case BudgetAwaited():
+            agent.held.pop(event.execution_id, None)
+            if event.execution_id not in agent.queued:
+                agent.queued.append(event.execution_id)
+        case ExecutionFailed(reason="budget_exceeded"):  # no question is under way
+            agent.held.pop(event.execution_id, None)
+            _leave(agent, event.execution_id)
+        case ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled() | ExecutionTimedOut():
+            if (hold := agent.held.get(event.execution_id)) is not None:
+                agent.held[event.execution_id] = replace(hold, until_ms=at_ms + LATE_MS)
+            _leave(agent, event.execution_id)
+
+
+def evolve_run(run: Run, event: BudgetReserved | BudgetAwaited) -> None:
+    """Assign to a run what it, or a run that it delegates to, may spend; or that it waits."""
+    if isinstance(event, BudgetAwaited):
+        run.waits = True
+    elif event.call_id is not None:
+        run.calls[event.call_id].share = Budget(tokens=event.tokens, cost_micros=event.cost_micros)
+    else:
+        run.waits = False
+        run.reserved += 1
+
+
+def learn(run: Run, event: StepThought) -> None:
+    """Note how many tokens the prompt has, the answer included, as its provider counted them."""
+    told = event.usage.input_tokens + event.usage.output_tokens
+    likely = told * BYTES_A_TOKEN >= sum(map(len, run.lines))
+    run.known_tokens, run.known_lines = (told, len(run.lines)) if likely else (0, 0)
+
+
+def spent_in(spent: Spent, period: Literal["day", "month"], at_ms: int) -> Spent:
+    """Return what is spent in the day or month in which `at_ms` lies."""
+    if spent.start_ms <= at_ms < spent.end_ms:
+        return spent
+    span = span_of(period, at_ms)
+    return Spent(span.start_ms, span.end_ms)
+
+
+def plus(spent: Spent, event: Paid) -> Spent:
+    """Return `spent` with one reply more."""
+    usage = event.usage
+    if usage is None:
+        return spent
+    tokens = usage.input_tokens + usage.output_tokens
+    return Spent(spent.start_ms, spent.end_ms, spent.tokens + tokens, spent.cost_micros + event.cost_micros)
+
+
+def settles(event: Paid) -> bool:
+    """Whether nothing more is to come of the question: no try that others follow, and no second answer."""
+    if isinstance(event, UsageMetered):
+        return event.reason != "second"
+    return not isinstance(event, StepAttemptFailed)
+
+
+def is_over(hold: Hold, at_ms: int) -> bool:
+    """Whether a reply need no longer be reckoned with."""
+    return hold.until_ms is not None and hold.until_ms <= at_ms
+
+
+def _leave(agent: Agent, run_id: ExecutionId) -> None:
+    if run_id in agent.queued:
+        agent.queued.remove(run_id)
