@@ -310,8 +310,9 @@ async def test_a_cap_of_one_dollar_holds_over_two_hundred_runs_at_once_and_is_us
     assert meter.most > 1
     assert told.all(BudgetAwaited)
     failures = told.all(ExecutionFailed)
-    assert failures
-    assert {failed.reason for failed in failures} == {"budget_exceeded"}
+    reasons = {failed.reason for failed in failures}
+    assert "budget_exceeded" in reasons
+    assert reasons <= {"budget_exceeded", "model_failed"}  # three answers that can't be used, one after the other
     assert len(failures) + len(told.all(ExecutionCompleted)) == 200
 
 
