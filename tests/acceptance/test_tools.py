@@ -66,7 +66,8 @@ async def test_a_run_uses_the_tools_that_look_around_and_tell_people(system: Sys
 async def notified(system: System, history: list[EventEnvelope]) -> list[Json]:
     """Return the messages that were asked for by the calls of a run."""
     calls = {e.event.call_id: e.event for e in history if isinstance(e.event, ToolCompleted)}
-    events = [from_record(record, now=0) for record in await system.records(MODULE_EVENTS)]
-    asked = {event.id: event for event in events if event.type == "notification.requested" and event.id in calls}
+    records = [r for r in await system.records(MODULE_EVENTS) if r.header("ce_type") == b"notification.requested"]
+    events = [from_record(record, now=0) for record in records]
+    asked = {event.id: event for event in events if event.id in calls}
     messages: list[Json] = [event.data["message"] for event in asked.values() if isinstance(event.data, dict)]
     return messages

@@ -144,8 +144,8 @@ class TwoOwners(RuleBasedStateMachine):
 
 TestTwoOwners = TwoOwners.TestCase
 TestTwoOwners.settings = settings(
-    max_examples=10,
-    stateful_step_count=40,
+    max_examples=6,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     database=None,
