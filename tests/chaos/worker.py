@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infra import wiring
+from infra import connections, wiring
 from infra.cli.main import main
 from infra.models.scripted import ScriptedModel
 from infra.modules.router import ToolRouter
@@ -63,6 +63,7 @@ def note_beginnings(notes: Notes) -> None:
 
 def _replace(owner: object, **replacements: Any) -> None:
     for name, replacement in replacements.items():
+        getattr(owner, name)  # what is not there any more can't be replaced
         setattr(owner, name, replacement)
 
 
@@ -82,10 +83,13 @@ def run() -> None:
     _replace(partition, CHECKPOINT_EVENTS=given.image_events, LAST_CHECKPOINT_EVENTS=1)
     _replace(kafka, METADATA_MS=METADATA_MS)
     _replace(
-        wiring,
-        BUILTIN=(*BUILTIN, COUNT_ONCE),
+        connections,
         IDLE_IN_TRANSACTION_S=IDLE_IN_TRANSACTION_S,
         KafkaLog=partial(KafkaLog, session_timeout_s=given.session_s),
+    )
+    _replace(
+        wiring,
+        BUILTIN=(*BUILTIN, COUNT_ONCE),
         ToolRouter=lambda gateways: ToolRouter({**gateways, "external": OnceGateway(notes)}),
     )
     sys.argv = ["dramac", "worker", "--roles", given.roles]
