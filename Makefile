@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos taubench bench check fmt lock clean
+.PHONY: help demo dev test slow chaos taubench bench check fmt lock clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,11 @@ demo: $(STAMP) ## see an agent work, on a real Kafka and a real Postgres; no Doc
 dev: $(STAMP) ## run everything here until Ctrl-C
 	@$(BIN)/dramac dev
 
-test: $(STAMP) ## all tests, in memory and against real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(STAMP) ## tests, in memory and against real servers, but for those of `make slow`
+	@$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+slow: $(STAMP) ## tests of real servers and processes that take longer
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 chaos: $(STAMP) ## 1,000 simulated worlds, then 200 real kills
 	@$(BIN)/python -m tests.simulation --seeds 1000 --jobs 2

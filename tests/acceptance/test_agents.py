@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from infra.agent_files import write_agent
 from infra.asking import ask
@@ -41,6 +42,7 @@ def file(folder: Path, agent: AgentConfig) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 async def test_an_agent_is_changed_compared_and_rolled_back(system: System, tmp_path: Path) -> None:
     first = config("reader", description="One.", goals=[{"name": "Read"}])
     second = first.model_copy(update={"description": "Two.", "allowed_tools": ("crm_*",)})

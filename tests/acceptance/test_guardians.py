@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import orjson
+import pytest
 
 from schemas.events import ExecutionCompleted, ExecutionStarted
 from schemas.ids import AgentId, SiteId
@@ -95,6 +96,7 @@ async def test_six_failed_logins_within_five_minutes_are_one_signal_and_one_run(
     await stop(worker)
 
 
+@pytest.mark.slow
 async def test_a_counter_that_is_killed_again_and_again_counts_as_if_it_had_not_been(system: System) -> None:
     site_id, users, five = new_site(), 20, 5
     core, counter = system.start_worker(CORE), system.start_worker(COUNTER)
@@ -121,6 +123,7 @@ async def test_a_counter_that_is_killed_again_and_again_counts_as_if_it_had_not_
     await stop(core)
 
 
+@pytest.mark.slow
 async def test_counters_that_come_and_go_count_as_one(system: System) -> None:
     site_id, users = new_site(), 12
     core, first = system.start_worker(CORE), system.start_worker(COUNTER)

@@ -31,7 +31,7 @@ async def _thoughts(system: System, agent_id: AgentId, step: int) -> int:
     return sum(isinstance(e.event, StepThought) and e.event.step == step for e in history)
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 3))])
 async def test_a_killed_workers_runs_complete_without_doing_anything_twice(system: System, step: int) -> None:
     site_id = new_site()
     worker = system.start_worker()

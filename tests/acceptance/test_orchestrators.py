@@ -46,6 +46,7 @@ async def _all(system: System, agent_id: AgentId, kind: type[E]) -> list[E]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 async def test_each_customer_is_handed_to_the_right_agent_once_though_the_worker_is_killed(system: System) -> None:
     site_id = new_site()
     worker = system.start_worker()

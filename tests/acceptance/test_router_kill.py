@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from schemas.events import ExecutionStarted, TriggerSkipped
 from schemas.ids import AgentId
 from streams.client import ModuleEventPublisher
@@ -68,6 +70,7 @@ async def started(system: System, told: Told) -> Counter[tuple[AgentId, str]]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_router_killed_twice_starts_exactly_the_expected_runs(system: System) -> None:
     worker = system.start_worker("decider,projector")
     told = await tell(system)

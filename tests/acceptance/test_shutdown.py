@@ -7,6 +7,8 @@ import subprocess
 import time
 from collections import Counter
 
+import pytest
+
 from processors.runtime.partition import LAST_CHECKPOINT_EVENTS
 from schemas.events import ExecutionCompleted, StepObserved, StepThought
 from schemas.ids import SiteId
@@ -43,6 +45,7 @@ async def _signalled(worker: "subprocess.Popen[bytes]", number: signal.Signals) 
     return time.monotonic() - begun_s
 
 
+@pytest.mark.slow
 async def test_a_loaded_worker_stops_soon_leaves_an_image_and_loses_nothing(system: System) -> None:
     site_id, worker = new_site(), system.start_worker()
     fields = {"max_concurrent_runs": 1_000, "max_runs_per_hour": 10_000, "max_runs_per_day": 10_000}

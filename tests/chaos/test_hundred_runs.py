@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from schemas.events import ExecutionCompleted, StepThought
 from tests.acceptance.system import until
 from tests.chaos.rig import Rig
@@ -11,6 +13,7 @@ STEPS = 4
 KILLS = 3
 
 
+@pytest.mark.slow
 async def test_a_hundred_runs_complete_though_the_worker_is_killed_three_times(rig: Rig) -> None:
     bed = await rig.make_bed(model="unhurried")
     await bed.publish(rig.system.log, RUNS)

@@ -56,12 +56,19 @@ def dramac(settings: Mapping[str, str], *arguments: str, stdin: bytes = b"") -> 
 @contextmanager
 def _logging_kept() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    loggers = [root, *(logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+    kept = [(logger, logger.level, logger.disabled) for logger in loggers]
     try:
         yield
     finally:
         root.handlers[:] = handlers
-        root.setLevel(level)
+        for logger in root.manager.loggerDict.values():
+            if isinstance(logger, logging.Logger):
+                logger.setLevel(logging.NOTSET)
+        for logger, level, disabled in kept:
+            logger.setLevel(level)
+            logger.disabled = disabled
 
 
 def dramac_process(settings: Mapping[str, str], *arguments: str) -> "subprocess.Popen[bytes]":

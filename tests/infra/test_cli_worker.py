@@ -106,9 +106,10 @@ def test_a_worker_that_does_not_stop_in_time_ends_all_the_same_and_says_so() -> 
     ("what", "said"),
     [
         ("ai.events", "error: 'ai.events' partition 0 was deleted and created anew: restore the topic; or, to start"),
-        (
+        pytest.param(
             "ai.commands",
             "error: 'ai.commands' partition 0 was deleted and created anew: restore the topic; or, to start",
+            marks=pytest.mark.slow,
         ),
         ("truncated", "error: 'ai.events' partition 0 begins at offset 2, but is to be kept for ever: restore it"),
     ],
