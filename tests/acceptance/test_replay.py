@@ -5,6 +5,8 @@ import contextlib
 import json
 import time
 
+import pytest
+
 from infra.models.scripted import PROVIDER, ScriptedModel
 from processors.models.call import ModelPorts
 from processors.runtime.effects import Process
@@ -83,6 +85,7 @@ async def begin_a_charge(system: System, site_id: SiteId, agent_id: AgentId) -> 
     assert len(tools.requests) <= 1
 
 
+@pytest.mark.slow
 async def test_a_person_settles_a_call_in_doubt(system: System) -> None:
     site_id = new_site()
     async with system.working():

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from processors.runtime.worker import Worker
 from processors.triggers.router import Router
 from schemas.agents import AgentConfig
@@ -125,6 +127,7 @@ async def until_killed(log: MemoryLog, routed: int) -> int:
     return router.unmet
 
 
+@pytest.mark.slow
 async def test_exactly_the_expected_runs_start_though_the_router_dies_twice() -> None:
     log = await new_log(PARTITIONS)
     idle = asyncio.Event()  # models that never answer: what starts is what is asked here
