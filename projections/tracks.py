@@ -73,12 +73,14 @@ async def _look(log: Log, partitions: Iterable[int]) -> dict[int, tuple[Bounds, 
 
 
 async def _settle(log: Log, tracks: Mapping[int, Track], found: dict[int, tuple[Bounds, str | None]]) -> None:
-    """Ask again where a partition seems to have lost its tail: its broker may only just have come back."""
-    for partition, track in tracks.items():
-        bounds, name = found[partition]
-        if bounds.end < track.next_offset:
-            found[partition] = await settled_bounds(log, EVENTS, partition, track.next_offset), name
-            tracks[partition].end = found[partition][0].end
+    """Ask again where a partition of the same log seems to have lost its tail: its broker may only just be back."""
+    short = [
+        p for p, (bounds, name) in found.items() if name == tracks[p].log_id and bounds.end < tracks[p].next_offset
+    ]
+    settled = await asyncio.gather(*(settled_bounds(log, EVENTS, p, tracks[p].next_offset) for p in short))
+    for partition, bounds in zip(short, settled, strict=True):
+        found[partition] = bounds, found[partition][1]
+        tracks[partition].end = bounds.end
 
 
 def _compare(tracks: Mapping[int, Track], found: Mapping[int, tuple[Bounds, str | None]]) -> None:
