@@ -1,9 +1,14 @@
 """Tables that only Postgres holds, in schemas of their own: not built from the log, so never dropped with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+
+from projections.db import TRANSIENT
+from schemas.errors import UnavailableError
 
 # Running a script where nothing is missing would lock out everybody's writes for a moment, and wait for as long as a
 # transaction of somebody who hangs. (`to_regclass` would leave "there is no such schema" in the connection's cache,
@@ -32,3 +37,16 @@ class OwnSchema:
         async with pool.acquire() as db, db.transaction():
             await db.execute("SELECT pg_advisory_xact_lock($1)", self.lock)
             await db.execute(script)
+
+    @contextmanager
+    def failures_in_words(self) -> Iterator[None]:
+        """Turn what Postgres says into what the project says.
+
+        Raises:
+            UnavailableError: Postgres does not answer.
+        """
+        try:
+            yield
+        except TRANSIENT as error:
+            told = str(error) or repr(error)
+            raise UnavailableError(f"Postgres does not answer for the {self.name} ({told})") from error

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +11,9 @@ import asyncpg
 
 from infra.hooks.signatures import Scheme
 from infra.own_schema import OwnSchema
+from infra.sealed_rows import reseal_rows
 from infra.secrets import Sealed, Sealer
-from projections.db import TRANSIENT, Pool
+from projections.db import Pool
 from schemas.errors import ConfigurationError, NotFoundError, RefusedError, UnavailableError
 from schemas.ids import UUID_PATTERN, AgentId, SiteId, random_id
 
@@ -125,7 +124,7 @@ class HookStore:
 
     async def open(self) -> None:
         """Create the tables that are missing."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await SCHEMA.ensure(self._pool)
 
     # --- what people do ---------------------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ class HookStore:
     ) -> Hook:
         """Store a new hook with its secret."""
         hook_id = random_id()
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             async with self._pool.acquire() as db, db.transaction():
                 row = await db.fetchrow(CREATE, site_id, hook_id, agent_id, agent_slug, name, scheme, per_minute, user)
                 await db.execute(ADD_SEALED, *_sealed(sealer, site_id, hook_id, secret))
@@ -153,7 +152,7 @@ class HookStore:
 
     async def list(self, site_id: SiteId) -> tuple[Hook, ...]:
         """Return the hooks of a site, the oldest first."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             return tuple(Hook(**dict(row)) for row in await self._pool.fetch(LIST, site_id, "", LIST_LIMIT))
 
     async def get(self, site_id: SiteId, ref: str) -> Hook:
@@ -165,7 +164,7 @@ class HookStore:
         text = ref.lower()
         rows = []
         if text and set(text) <= set("0123456789abcdef-"):
-            with _failures_in_words():
+            with SCHEMA.failures_in_words():
                 rows = await self._pool.fetch(LIST, site_id, text, 2)
         if len(rows) != 1:
             told = "names more than one hook: give the whole id" if rows else "is no hook: see `dramac hooks list`"
@@ -178,7 +177,7 @@ class HookStore:
         Raises:
             RefusedError: too many are valid at a time, or this very secret is.
         """
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             async with self._pool.acquire() as db, db.transaction():
                 if await db.fetchval(LOCKED, hook.site_id, hook.id) is None:
                     raise NotFoundError(f"the hook {hook.id} was deleted meanwhile")
@@ -193,12 +192,12 @@ class HookStore:
 
     async def enable(self, hook: Hook, is_enabled: bool) -> None:
         """Let deliveries in, or answer them as if there were no such hook."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await self._pool.execute(ENABLE, hook.site_id, hook.id, is_enabled)
 
     async def delete(self, hook: Hook) -> None:
         """Delete a hook with its secrets and deliveries; the runs that it started stay on the log."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await self._pool.execute(DELETE, hook.site_id, hook.id)
 
     async def reseal(self, sealer: Sealer) -> int:
@@ -207,16 +206,10 @@ class HookStore:
         Raises:
             ConfigurationError: one does not open; nothing was changed.
         """
-        done = 0
-        with _failures_in_words():
-            async with self._pool.acquire() as db, db.transaction():
-                for row in await db.fetch(ALL_SECRETS):
-                    old = Sealed(row["key_id"], row["nonce"], row["ciphertext"])
-                    new = sealer.reseal(old, _context(row["site_id"], row["hook_id"]))
-                    if new is not old:
-                        await db.execute(RESEAL, row["id"], new.key_id, new.nonce, new.ciphertext)
-                        done += 1
-        return done
+        with SCHEMA.failures_in_words():
+            return await reseal_rows(
+                self._pool, sealer, ALL_SECRETS, RESEAL, ("id",), lambda row: _context(row["site_id"], row["hook_id"])
+            )
 
     # --- what deliveries need ---------------------------------------------------------------------------------------
 
@@ -224,7 +217,7 @@ class HookStore:
         """Return the hook of that very id, if it is enabled."""
         if UUID_PATTERN.fullmatch(hook_id) is None:
             return None
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             row = await self._pool.fetchrow(FIND, hook_id)
         return Hook(**dict(row)) if row is not None and row["is_enabled"] else None
 
@@ -234,7 +227,7 @@ class HookStore:
         Raises:
             ConfigurationError: none of them opens.
         """
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             rows = await self._pool.fetch(SECRETS, hook.id, hook.site_id)
         opened, failure = [], None
         for row in rows:
@@ -250,7 +243,7 @@ class HookStore:
     async def wait_s(self, hook: Hook) -> int:
         """Count one delivery and return 0; or, where there were too many, the seconds to wait, and count nothing."""
         each, burst = timedelta(seconds=60 / hook.per_minute), timedelta(seconds=BURST_S)
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             if await self._pool.fetchval(METER, hook.id, each, burst) is not None:
                 return 0
             wait_s: float | None = await self._pool.fetchval(WAIT, hook.id, each, burst)
@@ -259,7 +252,7 @@ class HookStore:
     async def claim(self, hook: Hook, delivery_id: str, body_sha256: bytes, time_ms: int) -> Claim | None:
         """Return the delivery as it was first received, which may be now; None if the hook was deleted meanwhile."""
         try:
-            with _failures_in_words():
+            with SCHEMA.failures_in_words():
                 row = await self._pool.fetchrow(CLAIM, hook.id, delivery_id, body_sha256, time_ms)
         except asyncpg.ForeignKeyViolationError:
             return None
@@ -267,12 +260,12 @@ class HookStore:
 
     async def taken(self, hook: Hook, delivery_id: str) -> None:
         """Remember that a delivery's command is on the log."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await self._pool.execute(TAKEN, hook.id, delivery_id)
 
     async def purge(self) -> None:
         """Forget expired secrets, and deliveries that nobody sends again."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await self._pool.execute(PURGE, DELIVERIES_KEPT)
 
     async def run(self) -> None:
@@ -297,11 +290,3 @@ def _sealed(sealer: Sealer, site_id: SiteId, hook_id: str, secret: str) -> tuple
 def _opened(sealer: Sealer, hook: Hook, row: asyncpg.Record) -> str:
     sealed = Sealed(row["key_id"], row["nonce"], row["ciphertext"])
     return sealer.open(sealed, _context(hook.site_id, hook.id)).decode()
-
-
-@contextmanager
-def _failures_in_words() -> Iterator[None]:
-    try:
-        yield
-    except TRANSIENT as error:
-        raise UnavailableError(f"Postgres does not answer for the hooks ({str(error) or repr(error)})") from error

@@ -7,8 +7,9 @@ import asyncpg
 import orjson
 
 from infra.mcp.frozen import Offer
+from infra.sealed_rows import columns_of, reseal_rows, sealed_of
 from infra.secrets import Sealed, Sealer
-from infra.tools.store import SCHEMA, failures_in_words
+from infra.tools.store import SCHEMA
 from projections.db import Pool
 from schemas.catalogue import ToolDefinition
 from schemas.errors import NotFoundError, RefusedError
@@ -79,7 +80,7 @@ class McpStore:
 
     async def open(self) -> None:
         """Create the tables that are missing."""
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             await SCHEMA.ensure(self._pool)
 
     async def add(
@@ -99,17 +100,16 @@ class McpStore:
             RefusedError: the site has one of that name, or too many.
         """
         sealed = sealer.seal(secret, context_of(site_id, name)) if sealer is not None and secret is not None else None
-        parts = (sealed.key_id, sealed.nonce, sealed.ciphertext) if sealed is not None else (None, None, None)
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             if await self._pool.fetchval(COUNT, site_id) >= SERVERS_OF_A_SITE:
                 raise RefusedError(f"the site has {SERVERS_OF_A_SITE} MCP servers already", reason="too_many")
-            if await self._pool.fetchval(ADD, site_id, name, url, header, *parts, user) is None:
+            if await self._pool.fetchval(ADD, site_id, name, url, header, *columns_of(sealed), user) is None:
                 told = f"the site has an MCP server {name!r} already: remove it first, with all that was approved of it"
                 raise RefusedError(told, reason="exists")
 
     async def servers(self, site_id: SiteId) -> tuple[McpServer, ...]:
         """Return the site's servers, by name."""
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             return tuple(_server(site_id, row) for row in await self._pool.fetch(GET, site_id, None))
 
     async def get(self, site_id: SiteId, name: str) -> McpServer:
@@ -118,7 +118,7 @@ class McpStore:
         Raises:
             NotFoundError: there is none.
         """
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             row = await self._pool.fetchrow(GET, site_id, name)
         if row is None:
             raise NotFoundError(f"the site has no MCP server {name[:80]!r}: see `dramac tools mcp list`")
@@ -130,7 +130,7 @@ class McpStore:
         Raises:
             NotFoundError: there is none.
         """
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             if await self._pool.fetchval(REMOVE, site_id, name) is None:
                 raise NotFoundError(f"the site has no MCP server {name[:80]!r}: see `dramac tools mcp list`")
 
@@ -141,7 +141,7 @@ class McpStore:
             RefusedError: too many are approved, or another one has the same name for models.
         """
         told, defined = orjson.dumps(offer.told).decode(), definition.encode().decode()
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             if await self._pool.fetchval(COUNT_TOOLS, site_id) >= TOOLS_OF_A_SITE:
                 raise RefusedError(f"{TOOLS_OF_A_SITE} tools of MCP servers are approved already", reason="too_many")
             for other in await self.approved(site_id):
@@ -152,7 +152,7 @@ class McpStore:
 
     async def approved(self, site_id: SiteId, server: str | None = None) -> tuple[ApprovedTool, ...]:
         """Return what was approved, of one server or of all."""
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             rows = await self._pool.fetch(APPROVED, site_id, server, TOOLS_OF_A_SITE)
         return tuple(
             ApprovedTool(
@@ -172,16 +172,15 @@ class McpStore:
         Raises:
             ConfigurationError: one does not open; nothing was changed.
         """
-        done = 0
-        with failures_in_words():
-            async with self._pool.acquire() as db, db.transaction():
-                for row in await db.fetch(ALL_SECRETS):
-                    old = Sealed(row["key_id"], row["nonce"], row["ciphertext"])
-                    new = sealer.reseal(old, context_of(row["site_id"], row["name"]))
-                    if new is not old:
-                        await db.execute(RESEAL, row["site_id"], row["name"], new.key_id, new.nonce, new.ciphertext)
-                        done += 1
-        return done
+        with SCHEMA.failures_in_words():
+            return await reseal_rows(
+                self._pool,
+                sealer,
+                ALL_SECRETS,
+                RESEAL,
+                ("site_id", "name"),
+                lambda row: context_of(row["site_id"], row["name"]),
+            )
 
     async def definitions(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
         """Return the approved tools as models and the policy see them."""
@@ -194,5 +193,6 @@ def context_of(site_id: str, name: str) -> tuple[str, ...]:
 
 
 def _server(site_id: SiteId, row: asyncpg.Record) -> McpServer:
-    sealed = Sealed(row["key_id"], row["nonce"], row["ciphertext"]) if row["key_id"] is not None else None
-    return McpServer(site_id, row["name"], row["url"], row["header"], sealed, row["created_by"], row["created_at"])
+    return McpServer(
+        site_id, row["name"], row["url"], row["header"], sealed_of(row), row["created_by"], row["created_at"]
+    )

@@ -1,7 +1,5 @@
 """Sites' own model providers in Postgres: what each speaks, where, and its sealed key, which is never shown again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +9,10 @@ import asyncpg
 from infra.models.addresses import Api
 from infra.models.endpoints import check_endpoint
 from infra.own_schema import OwnSchema
+from infra.sealed_rows import columns_of, reseal_rows, sealed_of
 from infra.secrets import Sealed, Sealer
-from projections.db import TRANSIENT, Pool
-from schemas.errors import NotFoundError, UnavailableError
+from projections.db import Pool
+from schemas.errors import NotFoundError
 from schemas.ids import SiteId
 
 SCHEMA = OwnSchema(
@@ -69,7 +68,7 @@ class ProviderStore:
 
     async def open(self) -> None:
         """Create the table, if it is missing."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await SCHEMA.ensure(self._pool)
 
     async def set(self, sealer: Sealer | None, provider: SiteProvider, key: str, allowed: tuple[str, ...]) -> None:
@@ -80,8 +79,7 @@ class ProviderStore:
         """
         check_endpoint(provider.url, allowed)
         sealed = sealer.seal(key.encode(), provider.context) if key and sealer is not None else None
-        values = (sealed.key_id, sealed.nonce, sealed.ciphertext) if sealed is not None else (None, None, None)
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             await self._pool.execute(
                 SET,
                 provider.site_id,
@@ -91,18 +89,18 @@ class ProviderStore:
                 provider.tools,
                 provider.requests_per_minute,
                 provider.tokens_per_minute,
-                *values,
+                *columns_of(sealed),
                 provider.updated_by,
             )
 
     async def list(self, site_id: SiteId) -> tuple[SiteProvider, ...]:
         """Return a site's providers, by name."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             return tuple(_provider(row) for row in await self._pool.fetch(LIST, site_id))
 
     async def find(self, site_id: SiteId, name: str) -> SiteProvider | None:
         """Return a site's provider, if it has one of that name."""
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             row = await self._pool.fetchrow(FIND, site_id, name)
         return None if row is None else _provider(row)
 
@@ -112,7 +110,7 @@ class ProviderStore:
         Raises:
             NotFoundError: there is none of that name.
         """
-        with _failures_in_words():
+        with SCHEMA.failures_in_words():
             if await self._pool.fetchval(REMOVE, site_id, name) is None:
                 raise NotFoundError(f"the site has no provider {name!r:.60} of its own: see `dramac providers list`")
 
@@ -122,28 +120,12 @@ class ProviderStore:
         Raises:
             ConfigurationError: one does not open; nothing was changed.
         """
-        done = 0
-        with _failures_in_words():
-            async with self._pool.acquire() as db, db.transaction():
-                for provider in [_provider(row) for row in await db.fetch(ALL)]:
-                    if (old := provider.sealed) is None:
-                        continue
-                    new = sealer.reseal(old, provider.context)
-                    if new is not old:
-                        await db.execute(RESEAL, provider.site_id, provider.name, new.key_id, new.nonce, new.ciphertext)
-                        done += 1
-        return done
+        with SCHEMA.failures_in_words():
+            return await reseal_rows(
+                self._pool, sealer, ALL, RESEAL, ("site_id", "name"), lambda row: _provider(row).context
+            )
 
 
 def _provider(row: asyncpg.Record) -> SiteProvider:
-    sealed = None if row["key_id"] is None else Sealed(row["key_id"], row["nonce"], row["ciphertext"])
     told = {name: value for name, value in dict(row).items() if name not in ("key_id", "nonce", "ciphertext")}
-    return SiteProvider(**told, sealed=sealed)
-
-
-@contextmanager
-def _failures_in_words() -> Iterator[None]:
-    try:
-        yield
-    except TRANSIENT as error:
-        raise UnavailableError(f"Postgres does not answer for the providers ({str(error) or repr(error)})") from error
+    return SiteProvider(**told, sealed=sealed_of(row))

@@ -1,7 +1,6 @@
 """The tools that sites registered, in Postgres: every version, with its sealed secret."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +9,12 @@ import asyncpg
 import orjson
 
 from infra.own_schema import OwnSchema
+from infra.sealed_rows import columns_of, reseal_rows, sealed_of
 from infra.secrets import Sealed, Sealer
 from infra.tools.http_tool import HttpTool
-from projections.db import TRANSIENT, Pool
+from projections.db import Pool
 from schemas.catalogue import ToolDefinition
-from schemas.errors import ConfigurationError, NotFoundError, RefusedError, UnavailableError
+from schemas.errors import ConfigurationError, NotFoundError, RefusedError
 from schemas.ids import SiteId
 
 SCHEMA = OwnSchema("tools", Path(__file__).with_name("tools.sql"), "mcp_tools_of_site", lock=0x746F6F6C)  # "tool"
@@ -87,7 +87,7 @@ class SiteToolStore:
 
     async def open(self) -> None:
         """Create the tables that are missing."""
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             await SCHEMA.ensure(self._pool)
 
     async def add(
@@ -103,7 +103,7 @@ class SiteToolStore:
         """
         if secret is not None and not tool.http.needs_secret:
             raise ConfigurationError(f"no header of {tool.name!r} holds {{secret}}: where should the secret go?")
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             async with self._pool.acquire() as db, db.transaction():
                 await db.execute(LOCK, str(site_id), tool.name)
                 row = await db.fetchrow(NEWEST, site_id, tool.name)
@@ -119,13 +119,12 @@ class SiteToolStore:
                         f"the site has {TOOLS_OF_A_SITE} tools, which is the most: remove one", reason="too_many"
                     )
                 version = last.version + 1 if last is not None else 1
-                parts = (sealed.key_id, sealed.nonce, sealed.ciphertext) if sealed is not None else (None, None, None)
-                await db.execute(ADD, site_id, tool.name, version, tool.encode().decode(), *parts, user)
+                await db.execute(ADD, site_id, tool.name, version, tool.encode().decode(), *columns_of(sealed), user)
         return version, True
 
     async def list(self, site_id: SiteId) -> tuple[StoredTool, ...]:
         """Return the site's tools in force, by name."""
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             return tuple(_stored(site_id, row) for row in await self._pool.fetch(LIST, site_id))
 
     async def definitions(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
@@ -138,7 +137,7 @@ class SiteToolStore:
         Raises:
             NotFoundError: there is none.
         """
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             row = await self._pool.fetchrow(NEWEST, site_id, name)
         if row is None or row["removed_at"] is not None:
             raise NotFoundError(f"the site has no tool {name[:80]!r}: see `dramac tools list`")
@@ -148,7 +147,7 @@ class SiteToolStore:
         """Return that very version, unless the tool was removed."""
         if not version.isdecimal() or len(version) > 9:
             return None
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             row = await self._pool.fetchrow(FIND, site_id, name, int(version))
         return _stored(site_id, row) if row is not None else None
 
@@ -158,7 +157,7 @@ class SiteToolStore:
         Raises:
             NotFoundError: there is none.
         """
-        with failures_in_words():
+        with SCHEMA.failures_in_words():
             if not await self._pool.fetch(REMOVE, site_id, name, user):
                 raise NotFoundError(f"the site has no tool {name[:80]!r}: see `dramac tools list`")
 
@@ -168,17 +167,15 @@ class SiteToolStore:
         Raises:
             ConfigurationError: one does not open; nothing was changed.
         """
-        done = 0
-        with failures_in_words():
-            async with self._pool.acquire() as db, db.transaction():
-                for row in await db.fetch(ALL_SECRETS):
-                    old = Sealed(row["key_id"], row["nonce"], row["ciphertext"])
-                    new = sealer.reseal(old, context_of(row["site_id"], row["name"]))
-                    if new is not old:
-                        key = (row["site_id"], row["name"], row["version"])
-                        await db.execute(RESEAL, *key, new.key_id, new.nonce, new.ciphertext)
-                        done += 1
-        return done
+        with SCHEMA.failures_in_words():
+            return await reseal_rows(
+                self._pool,
+                sealer,
+                ALL_SECRETS,
+                RESEAL,
+                ("site_id", "name", "version"),
+                lambda row: context_of(row["site_id"], row["name"]),
+            )
 
 
 def context_of(site_id: str, name: str) -> tuple[str, ...]:
@@ -201,17 +198,13 @@ def _origin(tool: HttpTool) -> str:
 
 
 def _stored(site_id: SiteId, row: asyncpg.Record) -> StoredTool:
-    sealed = Sealed(row["key_id"], row["nonce"], row["ciphertext"]) if row["key_id"] is not None else None
     tool = HttpTool.model_validate(orjson.loads(row["told"]))
     return StoredTool(
-        site_id, tool, row["version"], sealed, row["created_by"], row["created_at"], row["removed_at"] is not None
+        site_id,
+        tool,
+        row["version"],
+        sealed_of(row),
+        row["created_by"],
+        row["created_at"],
+        row["removed_at"] is not None,
     )
-
-
-@contextmanager
-def failures_in_words() -> Iterator[None]:
-    """Turn what Postgres says into what the project says."""
-    try:
-        yield
-    except TRANSIENT as error:
-        raise UnavailableError(f"Postgres does not answer for the tools ({str(error) or repr(error)})") from error
