@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
+from processors.tools.schema_cost import LEVELS, SchemaCost, measure
 from schemas.catalogue import ToolDefinition
 from schemas.errors import ConfigurationError
 from schemas.message import Json, JsonObject
@@ -20,6 +21,15 @@ Validator = Callable[[JsonObject], str | None]
 COMPILED_SCHEMAS = 1_024  # kept ready; one takes some kilobytes
 SHOWN_PROBLEMS = 3  # in one sentence: enough to mend a call
 SHOWN_CHARS = 120  # of what a schema or a caller wrote
+SCHEMA_BYTES = 256 * 1024
+PLACES = 100_000  # of a schema, unfolded for arguments of a few levels: some hundred times what tools have
+FEW_LEVELS = 4
+CHECK_STEPS = 20_000_000  # of one call: whoever decides for many streams decides nothing else meanwhile
+TELL_FAULTS = 20_000  # that there may be, as long as they are told: that takes a thousand times as long
+
+UNREADABLE = "The arguments can't be read: they must be plain JSON, nested a few levels at most."
+TOO_COSTLY = "The arguments are nested too deeply, or have too many parts, to be checked: give fewer of them."
+UNTOLD = "The arguments don't fit the tool's parameters; they are too many to say where."
 
 
 def validator_for(tool: ToolDefinition) -> Validator:
@@ -28,28 +38,49 @@ def validator_for(tool: ToolDefinition) -> Validator:
     Compiled once for each schema's bytes.
 
     Raises:
-        ConfigurationError: the parameters are not a JSON Schema 2020-12, or refer to something outside them.
+        ConfigurationError: the parameters are not a JSON Schema 2020-12, refer to something outside them, or could
+            take too long to check.
     """
-    return _compiled(tool.name, orjson.dumps(tool.parameters, option=orjson.OPT_SORT_KEYS))
+    try:
+        schema = orjson.dumps(tool.parameters, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise _unusable(tool.name, "they are not plain JSON, or nested too deeply") from error
+    return _compiled(tool.name, schema)
+
+
+def _unusable(name: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the parameters of tool {name!r} are not a usable JSON Schema: {reason}")
 
 
 @lru_cache(maxsize=COMPILED_SCHEMAS)
 def _compiled(name: str, schema: bytes) -> Validator:
+    told = orjson.loads(schema)
+    if len(schema) > SCHEMA_BYTES or measure(told).levels > LEVELS:
+        raise _unusable(name, f"they have more than {SCHEMA_BYTES // 1024} KiB, or more than {LEVELS} levels")
+    cost = SchemaCost(told)
+    if cost.places(FEW_LEVELS) > PLACES:
+        raise _unusable(name, "written out in full, without references, they would be far too long")
     try:
         validator = jsonschema_rs.Draft202012Validator(
-            orjson.loads(schema), validate_formats=True, offline=True, pattern_options=jsonschema_rs.RegexOptions()
+            told, validate_formats=True, offline=True, pattern_options=jsonschema_rs.RegexOptions()
         )
     except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigurationError(f"the parameters of tool {name!r} are not a usable JSON Schema: {reason}") from error
+        raise _unusable(name, str(error).partition("\n")[0]) from error
 
     def problem_with(arguments: JsonObject) -> str | None:
+        size = measure(arguments)
+        if size.levels > LEVELS:
+            return UNREADABLE
+        if cost.steps(size) > CHECK_STEPS:
+            return TOO_COSTLY
         try:
             if validator.is_valid(arguments):
                 return None
+            if cost.faults(size) > TELL_FAULTS:
+                return UNTOLD
             problems = sorted({f"{_place(e.instance_path)} {_words(e)}" for e in validator.iter_errors(arguments)})
         except ValueError:  # lone surrogates, values which are not JSON, too many levels
-            return "The arguments can't be read: they must be plain JSON, nested a few levels at most."
+            return UNREADABLE
         shown = "; ".join(problems[:SHOWN_PROBLEMS])
         more = len(problems) - SHOWN_PROBLEMS
         return f"The arguments don't fit: {shown}{f'; and {more} more' if more > 0 else ''}."
