@@ -1,7 +1,9 @@
 """Reading what somebody answered over HTTP: a result, words for the model, or silence that may have acted."""
 
 import email.utils
+import json
 import logging
+import re
 from dataclasses import dataclass
 
 import httpx
@@ -18,6 +20,9 @@ ERROR_BYTES = 16 * 1024
 ERROR_CHARS = 500
 LONGEST_RETRY_AFTER_S = 60.0
 REDACTED = b"[secret]"
+LONGEST_INTEGER = 4_000  # digits that Python reads; the text of a longer one is as exact
+
+_LONG_NUMBER = re.compile(rb"\d{19}")  # what a fast reader may round
 
 # Nothing was done, and it may be done later. 409 is told instead: what it conflicts with does not pass by itself.
 _LATER = frozenset({425, 429})
@@ -63,7 +68,9 @@ def read(answer: Answer, who: str, *, secret: bytes | None, now_s: float, texts:
         if texts and answer.content_type.startswith("text/"):
             return body.decode("utf-8", "replace")
         try:
-            return orjson.loads(body)
+            return json_of(body)
+        except RecursionError:
+            raise ToolError(f"{who} answered what is nested too deeply to be read.") from None
         except ValueError:
             # It acted, and its answer was lost on the way: the same key gives it again.
             raise BusyError(f"{who} answered what is not JSON") from None
@@ -93,11 +100,33 @@ def _wait_s(answer: Answer, now_s: float) -> float | None:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
+def json_of(body: bytes) -> Json:
+    """Return what JSON says, also where it was written carelessly: what can't be kept is left for the cleaning to tell.
+
+    Many write NaN, halves of characters, bytes that are not UTF-8; numbers stay exact, however long.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    if _LONG_NUMBER.search(body) is None:
+        try:
+            return orjson.loads(body)
+        except ValueError:
+            pass
+    found: Json = json.loads(body.decode("utf-8-sig", "replace"), strict=False, parse_int=_integer)
+    return found
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= LONGEST_INTEGER else digits
+
+
 def words_of(body: bytes) -> str:
     """Return what an error's body says, in one line; nothing if it says nothing in a way we know."""
     try:
-        found = orjson.loads(body)
-    except ValueError:
+        found = json_of(body)
+    except (ValueError, RecursionError):
         return ""
     for name in ("error", "detail", "message", "title"):
         value = found.get(name) if isinstance(found, dict) else None

@@ -114,7 +114,7 @@ class _Parts:
                     self._named.append(part)
 
     def targets(self, reference: Json) -> list[Json]:
-        """Return the parts that a reference may be to; none if it is to what is known anyway, as the standard itself."""
+        """Return the parts that a reference may be to; none where it is to the standard itself."""
         if not isinstance(reference, str):
             return []
         fragment = unquote(reference.partition("#")[2])
