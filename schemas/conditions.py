@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from cel_expr_python import cel
+from cel_expr_python.ext import ext_strings
 
 from schemas.errors import ConditionError
 from schemas.expression_cost import COST, Cost, Data, cost_of, measure
@@ -215,7 +216,10 @@ def _env(variables: tuple[tuple[str, VariableType], ...]) -> Any:
         "list": kind.List(kind.DYN),
         "map": kind.Map(kind.STRING, kind.DYN),
     }
-    return cel.NewEnv(variables={name: types[type_] for name, type_ in variables})
+    # Of its functions only lowerAscii and upperAscii are let through: see schemas.expression_cost.
+    return cel.NewEnv(
+        variables={name: types[type_] for name, type_ in variables}, extensions=[ext_strings.ExtStrings()]
+    )
 
 
 def _fault(said: str, names: list[str]) -> str:

@@ -16,10 +16,29 @@ DATA_VALUES = 20_000
 DATA_DEPTH = 64
 COST = 20_000_000  # steps, of less than 50 ns each
 CHARS_A_STEP = 64
+_CASE_STEPS = 16  # as often as a search goes through a text: each character is looked at alone
 
 _COMPARISONS = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
 _ON_TEXT = frozenset({"contains", "startsWith", "endsWith", "size", "string", "bytes", "int", "uint", "double"})
-_REFUSED = {"matches": "use contains, startsWith or endsWith", "type": "compare with a value of the type you mean"}
+_CASES = frozenset({"lowerAscii", "upperAscii"})  # go through a text, and make one as long
+_ON_PARTS = "use contains, startsWith or endsWith"
+_REFUSED = {"type": "compare with a value of the type you mean"} | dict.fromkeys(
+    [
+        "matches",
+        "charAt",
+        "format",
+        "indexOf",
+        "join",
+        "lastIndexOf",
+        "replace",
+        "reverse",
+        "split",
+        "strings.quote",
+        "substring",
+        "trim",
+    ],
+    _ON_PARTS,
+)
 
 
 class Data(NamedTuple):
@@ -124,6 +143,8 @@ def _call(call: bytes, cost: Cost, *, in_loop: bool) -> None:
         raise ValueError(f"{function}() is not allowed: {_REFUSED[function]}")
     if function in _ON_TEXT:
         cost.text[in_loop] += 1
+    elif function in _CASES:
+        cost.text[in_loop] += _CASE_STEPS
     elif function == "@in":
         cost.whole[in_loop] += not _is_written(operands[1])
     elif function == "_+_":
