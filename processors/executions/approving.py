@@ -7,15 +7,14 @@ asked again when a grant comes, since what was allowed at the time of asking may
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
 from processors.executions.acting import go_on
-from processors.executions.delegation import refusal
 from processors.executions.endings import cancelled
 from processors.executions.facts import denied, requested
-from processors.executions.policy import Denial, check, sha256_of_call
+from processors.executions.policy import Denial, sha256_of_call
 from processors.executions.risk import Risk, assess, describe
 from processors.executions.state import Call, Run
+from processors.executions.verdict import verdict_on
 from schemas.catalogue import ToolDefinition
 from schemas.commands import ExpireApproval, ResolveApproval
-from schemas.delegation import DELEGATE
 from schemas.envelope import is_person
 from schemas.events import (
     ApprovalEscalated,
@@ -69,7 +68,7 @@ def on_approval(agent: Agent, run: Run, command: ResolveApproval, actor: str, at
     resolved = _resolved(run, call, command, actor)
     if not command.approved:
         return [resolved, *_refused(agent, run, call, command.note, actor, at_ms)]
-    verdict = _allowed_now(agent, run, call, at_ms)
+    verdict = verdict_on(agent, run, _planned(call, call.arguments), at_ms)
     if isinstance(verdict, Denial):
         return [resolved, denied(run, call.id, call.tool, verdict), *go_on(run, call, verdict.message)]
     return [resolved, *requested(run, call.id, call.tool, verdict.version, call.sha256, call.arguments)]
@@ -127,16 +126,8 @@ def _same(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
-def _allowed_now(agent: Agent, run: Run, call: Call, at_ms: int) -> ToolDefinition | Denial:
-    return _verdict(agent, run, call, call.arguments, at_ms)
-
-
-def _verdict(agent: Agent, run: Run, call: Call, arguments: JsonObject, at_ms: int) -> ToolDefinition | Denial:
-    verdict = check(agent, run, call.tool, arguments, at_ms)
-    if call.tool != DELEGATE or isinstance(verdict, Denial):
-        return verdict
-    planned = PlannedCall(call_id=call.id, model_call_id=call.model_call_id, tool=call.tool, arguments=arguments)
-    return refusal(agent.config, run, planned, 0) or verdict
+def _planned(call: Call, arguments: JsonObject) -> PlannedCall:
+    return PlannedCall(call_id=call.id, model_call_id=call.model_call_id, tool=call.tool, arguments=arguments)
 
 
 def _refused(agent: Agent, run: Run, call: Call, note: str, actor: str, at_ms: int) -> list[Event]:
@@ -159,12 +150,12 @@ def _asked_anew(
     at_ms: int,
 ) -> list[Event]:
     """Ask somebody else for the call with other arguments; what was asked before is answered with no."""
-    verdict = _verdict(agent, run, call, arguments, at_ms)
+    planned = _planned(call, arguments)
+    verdict = verdict_on(agent, run, planned, at_ms)
     if isinstance(verdict, Denial):
         return [rejected(command, verdict.reason, verdict.message, run.id)]
     found = assess(agent, run, tool, arguments)
     risk = Risk(found.level, found.explanation or "a person changed the arguments", gated=True)
-    planned = PlannedCall(call_id=call.id, model_call_id=call.model_call_id, tool=call.tool, arguments=arguments)
     anew = approval_id_of(at_ms, call.id, len(call.edited_by) + 1)
     asked = ask_for(agent, run, planned, tool, risk, at_ms)
     asked = asked.model_copy(

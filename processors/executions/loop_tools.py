@@ -14,7 +14,8 @@ def refusal(run: Run, call: PlannedCall, at_ms: int) -> Denial | None:
     if call.tool == FINISH:
         return Denial("not_allowed", f"{FINISH!r} is called alone: do the rest first.")
     if call.tool == WAIT:
-        left_s = (run.deadline_ms - at_ms) // 1000
+        now_ms = at_ms if run.paused_at_ms is None else run.paused_at_ms  # a run's time stands still for a person
+        left_s = (run.deadline_ms - now_ms) // 1000
         if call.arguments["seconds"] >= left_s:
             return Denial("not_allowed", f"The run has {max(0, left_s)} seconds left: wait for less, or go on without.")
     return None

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 from processors.agents.decider import rejected
 from processors.agents.state import Agent
-from processors.executions import delegation, loop_tools
+from processors.executions import loop_tools
 from processors.executions.approving import ask_for
 from processors.executions.delegation_rules import FORCED_TEXT, forced_calls, found_for
 from processors.executions.endings import completed, failed
 from processors.executions.facts import denied, observed, requested
 from processors.executions.metering import metered, price_of
-from processors.executions.policy import Denial, call_sha256, check, visible_tools
+from processors.executions.policy import Denial, call_sha256, visible_tools
 from processors.executions.prompt import assistant_message, first_messages, outcome_text, tool_message
 from processors.executions.risk import assess
 from processors.executions.state import Run
+from processors.executions.verdict import verdict_on
 from schemas.catalogue import ToolDefinition
 from schemas.commands import RecordAttempt, RecordContext, RecordModelFailure, RecordThought
 from schemas.delegation import DELEGATE
@@ -125,12 +126,8 @@ def _plan(agent: Agent, run: Run, planned: tuple[PlannedCall, ...], text: str, l
         if position >= limit:
             verdict = Denial("too_many_calls", f"At most {limit} tool calls a step: ask for this one again.")
         else:
-            verdict = check(agent, run, call.tool, call.arguments, at_ms, granted[call.tool])
-        if call.tool == DELEGATE and not isinstance(verdict, Denial):
-            verdict = delegation.refusal(agent.config, run, call, delegations) or verdict
-            delegations += not isinstance(verdict, Denial)
-        if not isinstance(verdict, Denial):
-            verdict = loop_tools.refusal(run, call, at_ms) or verdict
+            verdict = verdict_on(agent, run, call, at_ms, planned=granted[call.tool], delegated=delegations)
+            delegations += call.tool == DELEGATE and not isinstance(verdict, Denial)
         if isinstance(verdict, Denial):
             outcomes[call.call_id] = outcome_text(None, verdict.message)
             events.append(denied(run, call.call_id, call.tool, verdict))

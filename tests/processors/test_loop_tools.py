@@ -8,7 +8,20 @@ from processors.tools.builtin.memory import REMEMBER_TOOL
 from schemas.catalogue import Catalogue
 from schemas.commands import EndWait
 from schemas.events import ExecutionCompleted, MemoryStored, ToolCompleted, ToolDenied, ToolRequested
-from tests.processors.asks import ACTIVE, activate, call, cancel, context, create, result, start, thought, time_out
+from schemas.governance import EnforcedConstraint
+from tests.processors.asks import (
+    ACTIVE,
+    activate,
+    approve,
+    call,
+    cancel,
+    context,
+    create,
+    result,
+    start,
+    thought,
+    time_out,
+)
 from tests.processors.fakes import (
     Clock,
     Owner,
@@ -22,8 +35,8 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import CATALOGUE, config
-from tests.processors.spec import SECOND_MS, Ask
+from tests.processors.samples import APPROVING, CATALOGUE, config
+from tests.processors.spec import SECOND_MS, Ask, Spec
 
 TOOLS = Catalogue(tools=(*CATALOGUE.tools, WAIT_TOOL, FINISH_TOOL, REMEMBER_TOOL), prices=CATALOGUE.prices)
 THINKING = ACTIVE.given(start(), context(TOOLS))
@@ -64,6 +77,31 @@ def test_a_wait_longer_than_the_run_still_has_is_refused_in_words() -> None:
     THINKING.when(thought(call("a", "wait", seconds=left_s - 1))).then(
         "step.thought 1", "tool.requested a", "wait.started a"
     )
+
+
+CAREFUL = (EnforcedConstraint(text="Ask before you wait.", tools=("wait",)),)
+
+
+def asked_to_wait(seconds: int) -> Spec:
+    """A run of 300 s whose `wait` waits for a person, an hour later."""
+    begun = Spec().given(create(config(enforced_constraints=CAREFUL, timeout_seconds=300)), activate(), start())
+    return begun.given(context(TOOLS), thought(call("a", "wait", seconds=seconds)))
+
+
+def test_a_granted_wait_is_measured_by_the_time_that_stood_still_for_the_person() -> None:
+    asked = asked_to_wait(200).then("step.thought 1", "approval.requested a")
+    granted = asked.when(approve("a"), actor=APPROVING, later_ms=3_600 * SECOND_MS)
+    granted.then("approval.resolved a", "tool.requested a", "wait.started a")
+
+
+def test_nobody_can_edit_a_wait_to_be_longer_than_the_run_still_has() -> None:
+    asked = asked_to_wait(200)
+    left_s = (asked.run.deadline_ms - asked.at_ms) // 1000
+    hour_ms = 3_600 * SECOND_MS
+    longer = asked.when(approve("a", arguments={"seconds": left_s}), actor=APPROVING, later_ms=hour_ms)
+    longer.then("command.rejected (not_allowed)")
+    less = asked.when(approve("a", arguments={"seconds": left_s - 1}), actor=APPROVING, later_ms=hour_ms)
+    less.then("approval.resolved a", "approval.requested a")
 
 
 @pytest.mark.parametrize("ask", [cancel(), time_out()], ids=["cancelled", "timed out"])
