@@ -8,6 +8,7 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -151,7 +152,7 @@ def list_(as_json: JsonFlag = False) -> None:
         for row in rows:
             shown.add_row(
                 row.slug,
-                row.name,
+                Text(row.name),
                 row.agent_type,
                 str(row.agent_version),
                 "yes" if row.is_active else "no",
@@ -302,7 +303,7 @@ def _warn(config: AgentConfig) -> None:
 
 def _print(row: Agent, goals: tuple[AgentGoal, ...]) -> None:
     console = out()
-    console.print(f"[bold]{row.name}[/bold] ({row.slug}), {row.agent_type}, version {row.agent_version}")
+    console.print(f"[bold]{escape(row.name)}[/bold] ({row.slug}), {row.agent_type}, version {row.agent_version}")
     console.print(f"id {row.id}, {'active' if row.is_active else 'not active'}, {row.total_runs} runs")
     shown = table("field", "value")
     for name, value in row.config.items():

@@ -1,14 +1,17 @@
 """What every command of the CLI shares: how it runs, prints, and fails."""
 
 import asyncio
+import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 import uvloop
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from infra.logs import configure_logging
@@ -31,15 +34,29 @@ FAILED, USAGE, UNAVAILABLE, NOT_FOUND, REFUSED, INTERNAL, INTERRUPTED = 1, 2, 3,
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
 
 
+# What would move the cursor, set the window's title, turn a line around, or can't be encoded at all.
+_HIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class PlainConsole(Console):
+    """A console on which nobody's text does more than be read: a model, a tool or an event may have written it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is printed, with U+FFFD for characters that do something else than show."""
+        for segment in super().render(renderable, options):
+            shown = segment.control or _HIDDEN.search(segment.text) is None
+            yield segment if shown else segment._replace(text=_HIDDEN.sub("\ufffd", segment.text))
+
+
 def out() -> Console:
     """Return the console for results; made when needed, so that tests and pipes get the stream of the moment."""
     is_terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else PIPE_COLUMNS)
+    return PlainConsole(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else PIPE_COLUMNS)
 
 
 def err() -> Console:
     """Return the console for errors and progress."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return PlainConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def exit_code(error: BaseException) -> int:
@@ -74,22 +91,22 @@ def fail(error: BaseException, *, debug: bool = False) -> NoReturn:
         if debug:
             raise error
         told = " ".join(str(error).split())[:300]
-        err().print(f"[red]error:[/red] {type(error).__name__}: {_plain(told)} (DRAMAC_DEBUG=1 shows more)")
+        err().print(f"[red]error:[/red] {type(error).__name__}: {escape(told)} (DRAMAC_DEBUG=1 shows more)")
     elif isinstance(error, InvalidAgentError) and len(error.faults) > 1:
         _print_faults(error)
     else:
-        err().print(f"[red]error:[/red] {_plain(' '.join(str(error).split()))}")
+        err().print(f"[red]error:[/red] {escape(' '.join(str(error).split()))}")
     raise typer.Exit(code) from None
 
 
 def _print_faults(error: InvalidAgentError) -> None:
     """Print everything that is wrong with an agent, a line each: file and line first, as editors know them."""
     console = err()
-    console.print(f"[red]error:[/red] {_plain(error.source or 'the agent')} has {len(error.faults)} faults")
+    console.print(f"[red]error:[/red] {escape(error.source or 'the agent')} has {len(error.faults)} faults")
     for fault in sorted(error.faults, key=lambda fault: fault.line or 0):
         place = f"{error.source}:{fault.line}" if fault.line else error.source
         said = " ".join(str(fault._replace(line=None)).split())
-        console.print(f"  [dim]{_plain(place)}[/dim]  {_plain(said)}")
+        console.print(f"  [dim]{escape(place)}[/dim]  {escape(said)}")
 
 
 def run(work: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
@@ -133,11 +150,6 @@ def table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
-
-
-def _plain(text: str) -> str:
-    """Keep what stands in brackets from being read as markup."""
-    return text.replace("[", r"\[")
 
 
 def _only(error: BaseException) -> BaseException:

@@ -4,6 +4,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.connections import open_log
@@ -182,4 +183,4 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _line(text).replace("[", r"\[")
+    return escape(_line(text))

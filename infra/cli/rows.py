@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
@@ -19,7 +20,8 @@ def print_execution(console: Console, run: Execution) -> None:
     """Print a run with its steps and tool calls."""
     console.print(f"[bold]run[/bold] {run.id}  {_colour(run.status)}")
     woken = run.trigger_event_type or run.trigger_type
-    console.print(f"agent {run.agent_slug} (version {run.agent_version}), woken by {woken} from {run.trigger_source}")
+    woken_by = f"woken by {woken} from {run.trigger_source}"
+    console.print(f"agent {run.agent_slug} (version {run.agent_version}), {woken_by}", markup=False)
     took = f"{run.duration_ms} ms" if run.duration_ms is not None else "under way"
     console.print(
         f"{run.current_step} steps, {run.llm_calls} model calls, {run.tool_calls} tool calls, "
@@ -29,9 +31,9 @@ def print_execution(console: Console, run: Execution) -> None:
     for approval in run.approvals:
         console.print(f"approval {approval.id}: {approval.status}, {approval.action_description}", markup=False)
     if run.result:
-        console.print("[bold]result[/bold]", run.result)
+        console.print("[bold]result[/bold]", escape(run.result))
     if run.error:
-        console.print(f"[red]{run.error_reason or 'error'}[/red]", run.error)
+        console.print(f"[red]{run.error_reason or 'error'}[/red]", escape(run.error))
 
 
 def print_tree(console: Console, runs: Sequence[ExecutionSummary]) -> None:
@@ -79,7 +81,7 @@ def _told(step: Step) -> str:
     else:
         told = step.reasoning or step.output_text or step.input_text or step.error or ""
     flat = " ".join(told.split())
-    return (flat if len(flat) <= 2 * _CELL_CHARS else flat[: 2 * _CELL_CHARS - 1] + "…").replace("[", r"\[")
+    return escape(flat if len(flat) <= 2 * _CELL_CHARS else flat[: 2 * _CELL_CHARS - 1] + "…")
 
 
 def _short(value: Json) -> str:
