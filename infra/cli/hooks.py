@@ -192,17 +192,17 @@ class Answer:
 
 
 async def _post(base: str, hook: Hook, key: bytes, body: bytes, delivery_id: str | None, event: str) -> Answer:
-    import httpx  # needed here alone, and slow to import
+    import httpx2  # needed here alone, and slow to import
 
     headers = signed_headers(hook.scheme, key, delivery_id or random_id(), int(time.time()), body, event)
     try:
-        async with httpx.AsyncClient(timeout=SEND_S, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=SEND_S, trust_env=False) as client:
             got = await client.post(
                 base + hook.path, content=body, headers={"Content-Type": "application/json", **headers}
             )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise ConfigurationError(f"{base!r} is no address: {error}") from None
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         told = f"no API answers at {base} ({str(error) or type(error).__name__})"
         raise UnavailableError(f"{told}: start `dramac api`, or name another place with --url") from None
     text = got.text[:ANSWER_CHARS]
