@@ -11,10 +11,9 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
-from infra.connections import open_pool
+from infra.cli.tables import open_tables
 from infra.hooks.signatures import Scheme, key_of, new_secret, signed_headers
 from infra.hooks.store import Hook, HookStore
-from infra.places import postgres_alone
 from infra.secrets import Sealer, sealer_of
 from infra.settings import Settings
 from projections.db import Pool
@@ -222,7 +221,7 @@ async def _newest_key(store: HookStore, sealer: Sealer, hook: Hook) -> bytes:
 
 def _with_store(work: Callable[[Settings, HookStore, Pool], Awaitable[None]]) -> None:
     async def opened(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             store = HookStore(pool)
             await store.open()
             await work(settings, store, pool)
