@@ -131,9 +131,7 @@ def _certificates() -> Finding:
     folder = Path(ssl.get_default_verify_paths().openssl_capath)  # read by and by: none of it is counted yet
     if sys.platform in ("win32", "darwin") or (folder.is_dir() and any(folder.iterdir())):
         return Finding("certificates", "ok", "the system's own are trusted")
-    return Finding(
-        "certificates", "skipped", "none are here: install ca-certificates to ask anything by https"
-    )
+    return Finding("certificates", "skipped", "none are here: install ca-certificates to ask anything by https")
 
 
 def _stack_packages() -> Iterator[Finding]:

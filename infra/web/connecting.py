@@ -205,5 +205,5 @@ def _told_by_httpx2() -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        told: type[httpx2.TransportError] = getattr(httpx2, type(error).__name__)
+        told: type[httpx2.TransportError] = getattr(httpx2, type(error).__name__, httpx2.TransportError)
         raise told(str(error) or type(error).__name__) from error
