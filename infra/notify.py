@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import httpx
+import httpx2
 import orjson
 
 from infra.modules.addresses import ModuleAddress
@@ -65,14 +65,14 @@ class ApprovalNotifier:
         address: ModuleAddress,
         *,
         now_s: Callable[[], float] = time.time,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Tell nothing yet; the address comes from settings, never from an event."""
         self._pool = pool
         self._address = address
         self._now_s = now_s
         # No proxy and no redirect: what is signed goes where the settings say, and nowhere else.
-        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
+        self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +129,7 @@ class ApprovalNotifier:
                 answer = await self._client.post(
                     str(self._address.url), content=body, headers=headers, timeout=self._address.timeout_s
                 )
-        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
             logger.warning("who is to be told of approvals does not answer: %s", type(error).__name__)
             return "later"
         if answer.is_success:
