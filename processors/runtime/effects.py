@@ -55,6 +55,7 @@ from streams.records import Asked, encode_command
 logger = logging.getLogger(__name__)
 
 ACTOR = "system:worker"
+CATALOGUE_LIMIT_BYTES = 192 * 1024  # three quarters of a command: memories and what woke the run stand beside it
 
 
 class Effects:
@@ -153,6 +154,12 @@ class Effects:
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, LAST_RETRY_S)
         sha256 = context.catalogue.sha256
+        body = None if sha256 in agent.catalogues else context.catalogue
+        if body is not None and (size := len(body.encode())) > CATALOGUE_LIMIT_BYTES:
+            # Told without its body, it fails the run at once; a command that nobody can read would leave it to wait.
+            what = "the tools of agent %r have %d bytes, %d are allowed: let it use fewer, or describe them shorter"
+            logger.error(what, agent.config.slug, size, CATALOGUE_LIMIT_BYTES, extra={"execution_id": run.id})
+            body = None
         await self._tell(
             run,
             RecordContext(
@@ -160,7 +167,7 @@ class Effects:
                 memories=context.memories,
                 entity=context.entity,
                 catalogue_sha256=sha256,
-                catalogue=None if sha256 in agent.catalogues else context.catalogue,
+                catalogue=body,
                 site=None if context.site is agent.site or context.site == agent.site else context.site,
             ),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from processors.models.port import ModelRequest
+from schemas.catalogue import Catalogue
 from schemas.chat import ToolCall, Usage
 from schemas.errors import ModelError, UnavailableError
 from schemas.events import ExecutionCompleted, StepAttemptFailed, StepModelFailed, ToolFailed, ToolInDoubt
@@ -28,7 +29,7 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import APPROVING, config
+from tests.processors.samples import APPROVING, config, tool
 
 CHARGE = steps((call("a", "charge_card"),), "Done.")
 ENDS = ("execution.completed", "execution.failed", "execution.cancelled", "execution.timed_out")
@@ -281,6 +282,18 @@ async def test_a_tool_s_late_result_after_the_end_changes_nothing() -> None:
         await tell(log, result("a"), actor="system:worker")
         await owner.done(log)
     assert lines(log)[-1] == "execution.cancelled"
+
+
+@pytest.mark.parametrize(("tools", "end"), [(40, "execution.completed"), (60, "execution.failed (internal)")])
+async def test_a_run_that_may_use_more_than_can_be_told_fails_at_once_and_the_log_says_why(
+    tools: int, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = await new_log()
+    wordy = Catalogue(tools=tuple(tool(f"tool_{n}", description="x" * 4_000) for n in range(tools)))
+    async with Owner(process(log, StubModel(steps("Done.")), context=StubContext(wordy)), log):
+        await tell(log, create(), activate(), start())
+        await until(lambda: end in lines(log))
+    assert ("let it use fewer" in caplog.text) == (tools == 60)
 
 
 def rings(log: MemoryLog) -> int:
