@@ -1,5 +1,6 @@
 """What surrounds a payload: who, when, where in its stream, and because of what."""
 
+import unicodedata
 from typing import Literal, NamedTuple
 
 from schemas.commands import AnyCommand
@@ -15,6 +16,11 @@ ActorKind = Literal["user", "agent", "module", "system"]
 def is_person(actor: str) -> bool:
     """Whether a command's actor is a person, who waits for an answer."""
     return actor.startswith("user:")
+
+
+def spelled(actor: str) -> str:
+    """Return an actor's name so that two are the same if they only look different to programs: case, width, spaces."""
+    return "".join(unicodedata.normalize("NFKC", actor).casefold().split())
 
 
 class CommandEnvelope(NamedTuple):

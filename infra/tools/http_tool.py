@@ -41,6 +41,7 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SLASHES = re.compile(r"[/\\]")
 _AUTHORITY = re.compile(r"https?://[^/?#{}]+")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 # Ours to say, or the connection's.
@@ -161,7 +162,8 @@ class HttpTool(Message):
 
 def _segment(name: str, value: Json) -> str:
     text = _text(name, value)
-    if text in ("", ".", ".."):  # a server would take them for another path
+    # A server would take them for another path; some do so although the slashes before and behind are encoded.
+    if not text or any(part in (".", "..") for part in _SLASHES.split(text)):
         raise ToolError(f"The argument {name!r} can't stand in an address: {text!r}.")
     return quote(text, safe="")
 

@@ -6,6 +6,7 @@ from processors.executions.facts import observed
 from processors.executions.prompt import outcome_text, tool_message
 from processors.executions.state import SETTLED, Call, Run
 from schemas.commands import EndWait, RecordToolResult, ResolveDoubt
+from schemas.envelope import is_person
 from schemas.events import Event, ToolCompleted, ToolFailed
 
 
@@ -53,8 +54,10 @@ def on_wait_end(run: Run, command: EndWait, at_ms: int) -> list[Event]:
     return on_result(run, RecordToolResult(execution_id=run.id, call_id=call.id, output=waited))
 
 
-def on_doubt_resolved(run: Run, command: ResolveDoubt) -> list[Event]:
+def on_doubt_resolved(run: Run, command: ResolveDoubt, actor: str) -> list[Event]:
     """A person says what became of a call in doubt."""
+    if not is_person(actor):
+        return [rejected(command, "not_a_person", "only a person may say what became of a call", run.id)]
     call = run.calls.get(command.call_id)
     if call is None or call.status != "in_doubt":
         return [rejected(command, "not_in_doubt", "that call is not in doubt", run.id)]

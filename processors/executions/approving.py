@@ -15,7 +15,7 @@ from processors.executions.state import Call, Run
 from processors.executions.verdict import verdict_on
 from schemas.catalogue import ToolDefinition
 from schemas.commands import ExpireApproval, ResolveApproval
-from schemas.envelope import is_person
+from schemas.envelope import is_person, spelled
 from schemas.events import (
     ApprovalEscalated,
     ApprovalExpired,
@@ -111,19 +111,15 @@ def _may_not_resolve(run: Run, call: Call, command: ResolveApproval, actor: str,
         return "not_a_person", "only a person may answer"
     if call.role not in command.roles:
         return "not_an_approver", f"only somebody with the role {call.role!r} may answer"
-    if run.requester is not None and _same(actor, run.requester.actor):
+    if run.requester is not None and spelled(actor) == spelled(run.requester.actor):
         return "own_request", "you asked for this run yourself: somebody else must answer"
-    if any(_same(actor, editor) for editor in call.edited_by):
+    if spelled(actor) in map(spelled, call.edited_by):
         return "own_request", "you changed what is asked for: somebody else must answer"
     if command.call_sha256 is not None and command.call_sha256 != call.sha256:
         return "changed", "this is not the call that you saw: look at it again"
     if command.arguments is not None and not command.approved:
         return "invalid", "other arguments go with an approval: a denial has none"
     return None
-
-
-def _same(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()
 
 
 def _planned(call: Call, arguments: JsonObject) -> PlannedCall:

@@ -95,7 +95,7 @@ def decide(  # noqa: C901 - one case a command
             due = not run.ended and run.paused_at_ms is None and at_ms >= run.deadline_ms
             return timed_out(run, at_ms) if due else []
         case ResolveDoubt():
-            return on_doubt_resolved(run, command)
+            return on_doubt_resolved(run, command, actor)
         case ResolveApproval():
             return on_approval(agent, run, command, actor, at_ms)
         case ExpireApproval():

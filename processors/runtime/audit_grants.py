@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from processors.executions.policy import grant_sha256
 from schemas import events as ev
-from schemas.envelope import EventEnvelope, is_person
+from schemas.envelope import EventEnvelope, is_person, spelled
 from schemas.ids import ApprovalId, CallId, ExecutionId
 from schemas.message import JsonObject
 from streams.audit import Finding
@@ -48,7 +48,7 @@ class GrantAudit:
         event = envelope.event
         match event:
             case ev.ExecutionStarted(requester=requester) if requester is not None:
-                self._requesters[event.execution_id] = requester.actor.casefold()
+                self._requesters[event.execution_id] = spelled(requester.actor)
             case ev.ApprovalRequested():
                 self._ask(event, where)
             case ev.ApprovalEscalated():
@@ -70,7 +70,7 @@ class GrantAudit:
         self.finding.count({"asked": 1})
         gated = self._gated.setdefault(event.call_id, _Gated())
         if event.edited_by is not None:
-            gated.editors.add(event.edited_by.casefold())
+            gated.editors.add(spelled(event.edited_by))
         if event.approval_id in self._asked:
             self.finding.violated(f"{where}: the approval {event.approval_id} is asked for a second time")
         self._asked[event.approval_id] = _Asked(event.call_id, event.call_sha256, event.expires_at_ms, event.arguments)
@@ -90,7 +90,7 @@ class GrantAudit:
         if not event.approved:
             return
         self.finding.count({"granted": 1})
-        gated, by = self._gated[event.call_id], event.resolved_by.casefold()
+        gated, by = self._gated[event.call_id], spelled(event.resolved_by)
         gated.grant = asked
         named = f"{where}: the grant of {event.approval_id} by {event.resolved_by!r}"
         if envelope.at_ms >= asked.expires_at_ms:

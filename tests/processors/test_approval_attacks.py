@@ -44,6 +44,8 @@ REFUSALS: dict[str, Callable[[], Spec]] = {
     "expired, after its time": lambda: PENDING.when(approve("a"), actor=APPROVING, later_ms=APPROVAL_MS),
     "own_request, by who asked for the run": lambda: PENDING.when(approve("a"), actor=USER),
     "own_request, by who asked, in other letters": lambda: PENDING.when(approve("a"), actor="user:ANN"),
+    "own_request, by who asked, in wide letters": lambda: PENDING.when(approve("a"), actor="user:\uff41nn"),
+    "own_request, by who asked, with spaces": lambda: PENDING.when(approve("a"), actor="user: ann "),
     "not_an_approver, without the role": lambda: PENDING.when(approve("a", roles=()), actor=APPROVING),
     "not_an_approver, with another role": lambda: PENDING.when(
         approve("a", roles=("admin", "approvers")), actor=APPROVING

@@ -1,5 +1,7 @@
 """A call that was begun, of which nobody knows the end: never run twice, settled by whoever knows."""
 
+import pytest
+
 from schemas.events import ExecutionCancelled, ExecutionTimedOut, ToolCompleted, ToolFailed, ToolInDoubt
 from tests.processors.asks import (
     THINKING,
@@ -49,6 +51,11 @@ def test_a_doubt_that_is_none_is_rejected() -> None:
     BEGUN.when(resolve_doubt("a", done=True), actor=USER).then("command.rejected (not_in_doubt)")
     settled = IN_DOUBT.given(resolve_doubt("a", done=True), actor=USER)
     settled.when(resolve_doubt("a", done=False), actor=USER).then("command.rejected (not_in_doubt)")
+
+
+@pytest.mark.parametrize("actor", ["agent:sales", "module:/crm", "system:worker"])
+def test_only_a_person_says_what_became_of_a_call(actor: str) -> None:
+    IN_DOUBT.when(resolve_doubt("a", done=True), actor=actor).then("command.rejected (not_a_person)")
 
 
 def test_the_real_result_settles_a_doubt_too() -> None:

@@ -62,10 +62,16 @@ def test_arguments_stand_in_the_path_the_body_or_the_query() -> None:
     assert (url, body) == ("https://api.example.com/orders/7?a=1&tags=%5B%22a%22%2C%22b%22%5D&open=true", None)
 
 
-@pytest.mark.parametrize("value", ["", ".", "..", None])
+@pytest.mark.parametrize("value", ["", ".", "..", None, "../admin", "7/../../admin", "7/..", "..\\admin", "a/./b"])
 def test_an_argument_can_not_lead_to_another_path(value: Json) -> None:
     with pytest.raises(ToolError):
         tool().http.request({"order_id": value})
+
+
+@pytest.mark.parametrize("value", ["7/8", "...", "a..b", "..;", "%2e%2e", "v1.2"])
+def test_an_argument_with_dots_or_a_slash_in_it_is_one_part_of_the_path(value: str) -> None:
+    url, _ = tool().http.request({"order_id": value})
+    assert url.count("/") == tool().http.url.count("/")
 
 
 def test_no_argument_leaves_its_place_in_the_address() -> None:
