@@ -102,6 +102,33 @@ def test_a_subject_can_not_begin_another_header() -> None:
     assert "subject must match" in problem(arguments, Registry(BUILTIN).get("email_send"))
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "Ann <ann@press.example>",
+        "<ann@press.example>",
+        '"ann@press.example, "@example.com',
+        '"a b"@example.com',
+        "ann@[127.0.0.1]",
+        "ann@press.example,bob@example.com",
+        "ann@press.example\n",
+        "ann@one@two.example",
+    ],
+)
+def test_an_address_has_one_form_so_that_rules_over_it_hold(address: str) -> None:
+    registry = Registry(BUILTIN)
+    for name in ("email_send", "email_draft"):
+        arguments: JsonObject = {"to": [address], "subject": "s", "body": "b"}
+        assert problem(arguments, registry.get(name)).startswith("The arguments don't fit: to[0] must")
+    for name in ("crm_get_contact", "crm_create_contact"):
+        assert "email must" in problem({"email": address}, registry.get(name))
+
+
+@pytest.mark.parametrize("address", ["maya@example.com", "o'neil+tag@mail.example.co.uk", "a@xn--bcher-kva.example"])
+def test_a_plain_address_is_one(address: str) -> None:
+    assert validator_for(GET_CONTACT)({"email": address}) is None
+
+
 def test_a_long_list_of_problems_is_counted_not_told() -> None:
     checked = tool({"type": "object", "required": [f"field_{n}" for n in range(9)]})
     assert problem({}, checked).endswith("; and 6 more.")

@@ -1,12 +1,13 @@
 """Email: draft for a person to review, or send."""
 
+from processors.tools.builtin.addresses import EMAIL_ADDRESS
 from schemas.catalogue import ToolDefinition
 from schemas.message import JsonObject
 
 _MESSAGE: JsonObject = {
     "to": {
         "type": "array",
-        "items": {"type": "string", "format": "email", "maxLength": 320},
+        "items": EMAIL_ADDRESS,
         "minItems": 1,
         "maxItems": 50,
         "uniqueItems": True,

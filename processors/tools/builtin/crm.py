@@ -1,5 +1,6 @@
 """Contacts: look up, search, create, change, note."""
 
+from processors.tools.builtin.addresses import EMAIL_ADDRESS
 from schemas.catalogue import ToolDefinition
 from schemas.message import JsonObject
 
@@ -7,7 +8,7 @@ STATUSES = ("active", "inactive", "lead", "customer")
 TIMEOUT_S = 10.0  # the platform's own database answers in much less
 
 _CONTACT_ID: JsonObject = {"type": "string", "format": "uuid", "description": "The contact's UUID."}
-_EMAIL: JsonObject = {"type": "string", "format": "email", "maxLength": 320, "description": "The contact's email."}
+_EMAIL: JsonObject = {**EMAIL_ADDRESS, "description": "The contact's email."}
 _TAGS: JsonObject = {
     "type": "array",
     "items": {"type": "string", "minLength": 1, "maxLength": 100},
