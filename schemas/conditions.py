@@ -93,7 +93,11 @@ class Expression:
             self.failures += 1
             if self.failures == 1:
                 said = " ".join(str(error).split())[:200]
-                logger.warning("%s can't be evaluated and counts as not met: %s; said once", _short(self.text), said)
+                logger.warning(
+                    "%s can't be evaluated: it wakes nobody; as a rule over calls it holds: %s; said once",
+                    _short(self.text),
+                    said,
+                )
             return None
 
     def _evaluate(self, facts: Facts) -> object:
