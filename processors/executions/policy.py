@@ -16,6 +16,7 @@ from processors.executions.conditions import may_hold
 from processors.executions.state import Call, Run
 from processors.runtime.ledger import HOUR_MS
 from processors.tools.globs import matches, matches_any
+from processors.tools.rights import rights_of
 from processors.tools.validation import validator_for
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, ToolDefinition
@@ -60,7 +61,7 @@ def check(
     if not is_visible(agent.config, name):
         return Denial("not_allowed", f"This agent may not use the tool {name!r}.")
     return (
-        _lacking(agent, run, tool)
+        _lacking(agent, run, tool, arguments)
         or _unfit(tool, arguments)
         or _forbidden(agent, run, tool, arguments)
         or _too_often(agent, tool, at_ms, planned)
@@ -68,10 +69,10 @@ def check(
     )
 
 
-def _lacking(agent: Agent, run: Run, tool: ToolDefinition) -> Denial | None:
+def _lacking(agent: Agent, run: Run, tool: ToolDefinition, arguments: JsonObject) -> Denial | None:
     """Say which right or module is missing, and who lacks it."""
     site, requester = agent.site, run.requester
-    for permission in tool.requires_permissions:
+    for permission in rights_of(tool, arguments):
         holders = (
             ("this agent", agent.config.permissions),
             ("this site", site.permissions if site is not None else None),

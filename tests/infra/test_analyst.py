@@ -30,7 +30,7 @@ from tests.infra.test_reports import counted, rows_of
 from tests.infra.test_sandbox import Published
 from tests.processors.asks import activate, create, start
 from tests.processors.fakes import Owner, history, new_log, tell, until
-from tests.processors.samples import OTHER_SITE, SITE
+from tests.processors.samples import OTHER_SITE, SITE, WORKER
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ANALYST = agent_id_of(SITE, "analyst")
@@ -96,7 +96,7 @@ def ended(log: MemoryLog) -> bool:
 async def run_once(log: MemoryLog, pool: Pool, config: AgentConfig) -> list[str]:
     async with Owner(await house(log, pool), log):
         await tell(log, create(config), activate(), agent=ANALYST)
-        await tell(log, start("weekly/2026-01-26T06:00:00Z", type_="schedule"), agent=ANALYST)
+        await tell(log, start("weekly/2026-01-26T06:00:00Z", type_="schedule"), agent=ANALYST, actor=WORKER)
         await until(lambda: ended(log))
     return history(log, ANALYST).lines
 
@@ -150,7 +150,7 @@ async def test_a_report_that_was_begun_before_a_crash_is_the_same_after_it(pool:
     process = await house(log, pool, tools)
     async with Owner(process, log):
         await tell(log, create(analyst()), activate(), agent=ANALYST)
-        await tell(log, start("weekly", type_="schedule"), agent=ANALYST)
+        await tell(log, start("weekly", type_="schedule"), agent=ANALYST, actor=WORKER)
         await until(lambda: tools.made)
     await pool.execute("DELETE FROM sandbox.tasks")
     stored = await pool.fetchval("SELECT result FROM reports.calls")

@@ -14,6 +14,7 @@ from schemas.catalogue import Catalogue
 from schemas.commands import StartExecution
 from schemas.events import ExecutionStarted, ToolDenied, ToolRequested
 from schemas.governance import EnforcedConstraint, Requester, SiteGrants
+from schemas.message import JsonObject
 from tests.processors.asks import activate, approve, call, context, create, result, start, thought, update
 from tests.processors.samples import APPROVING, USER, WORKER, config, tool
 from tests.processors.spec import SECOND_MS, Ask, Spec
@@ -118,6 +119,49 @@ def test_the_requester_of_a_delegated_run_is_the_one_of_the_run_that_delegates()
     child.when(thought(call("a", "needy"))).then(
         "step.thought 1", "tool.denied a (missing_permission)", "step.observed 2"
     )
+
+
+OURS = Catalogue(tools=BUILTIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "right"),
+    [
+        ("data_query", {"entity_type": "contacts"}, "read_contacts"),
+        ("data_query", {"entity_type": "notes"}, "read_contacts"),
+        ("data_query", {"entity_type": "emails"}, "read_contacts"),
+        ("data_aggregate", {"entity_type": "contacts", "metric": "count", "group_by": "email"}, "read_contacts"),
+        ("notify_user", {"message": "Look.", "channel": "email"}, "send_emails"),
+        ("notify_user", {"message": "Look.", "channel": "sms"}, "send_sms"),
+    ],
+)
+def test_no_tool_is_a_way_around_a_right_that_another_needs(name: str, arguments: JsonObject, right: str) -> None:
+    begun = Spec().given(create(config(allowed_tools=("*",))), activate())
+    for asked, allowed in ((by(USER), False), (by(USER, right), True)):
+        said = begun.given(asked, actor=USER).given(context(OURS)).when(thought(call("a", name, **arguments)))
+        assert isinstance(said.said[1], ToolRequested if allowed else ToolDenied), said.lines
+        if not allowed:
+            assert f"needs '{right}'; who asked for this run lacks it" in said.the(ToolDenied).message
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("data_query", {"entity_type": "executions"}),
+        ("data_aggregate", {"entity_type": "usage", "metric": "count"}),
+        ("notify_user", {"message": "Look."}),
+    ],
+)
+def test_what_guards_nothing_needs_no_right(name: str, arguments: JsonObject) -> None:
+    begun = Spec().given(create(config(allowed_tools=("*",))), activate()).given(by(USER), actor=USER)
+    begun.given(context(OURS)).when(thought(call("a", name, **arguments))).then("step.thought 1", "tool.requested a")
+
+
+def test_a_right_by_an_argument_is_asked_before_the_argument_is_checked() -> None:
+    begun = Spec().given(create(config(allowed_tools=("*",))), activate()).given(by(USER), actor=USER)
+    for odd in (["contacts"], {"contacts": 1}, 7, None):
+        said = begun.given(context(OURS)).when(thought(call("a", "data_query", entity_type=odd)))
+        assert said.the(ToolDenied).reason == "invalid_arguments"
 
 
 def test_tools_of_ours_that_reach_people_or_the_world_need_a_right() -> None:
