@@ -11,8 +11,8 @@
       5d9c3f0a-6a0e-4f43-9c0e-2b1d6a7f1c11:
         permissions: [read_contacts]
 
-What a site's own part says stands in place of what is said for all. `approvers` are only told of what waits for their
-role: their addresses enter no log, and give nobody a role.
+What a site's own part says stands in place of what is said for all. `approvers` are told by email of what waits for a
+role, when it waits: that gives nobody the role, and enters no agent's stream.
 """
 
 import re
@@ -42,9 +42,7 @@ SHIPPED = (
     RiskRule(tool="settings_*", risk="high", explanation="it changes settings"),
 )
 
-
 ROLE_ADDRESSES = 50  # each gets an email of their own for each approval
-
 
 # The address alone: JSON Schema's format takes a name before it, and quoted spaces.
 _BARE = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
 import httpx
 import pytest
@@ -14,75 +13,26 @@ from pydantic import HttpUrl, SecretStr, ValidationError
 
 from infra.governance import Governance
 from infra.modules.addresses import ModuleAddress
+from infra.modules.http import HttpModules
 from infra.modules.sandbox import Sandbox
 from infra.notify import BATCH, SCHEMA, ApprovalNotifier, ApprovalWebhook
-from infra.notify_email import DEPTH, ApprovalEmails, email_of
+from infra.notify_email import DEPTH, ApprovalEmails
 from processors.tools.builtin.communication import SEND_EMAIL
-from processors.tools.port import BusyError, ToolError, ToolRequest
+from processors.tools.port import BusyError, ModuleGateway, ToolError, ToolRequest
 from processors.tools.validation import validator_for
 from projections.db import Pool
-from projections.queries.approvals import Approval
 from schemas.agents import AgentConfig
 from schemas.errors import UnavailableError
-from schemas.ids import UUID_PATTERN, AgentId, ApprovalId, CallId, ExecutionId
+from schemas.ids import UUID_PATTERN
 from schemas.message import Json
 from tests.infra.notifying import due, escalate, waiting
 from tests.infra.report_places import opened_database
+from tests.infra.test_http_modules import Module, cut, says
 from tests.infra.test_sandbox import Published
-from tests.naughty import naughty_strings
+from tests.infra.web.wires import serving
 from tests.projections.histories import OTHER_SITE, SITE, Stream
 
 ANN, BOB, CHO, DEE = (f"{name}@example.com" for name in ("ann", "bob", "cho", "dee"))
-APPROVAL = Approval(
-    site_id=SITE,
-    id=ApprovalId("019bef5e-1234-8abc-9def-0123456789ab"),
-    execution_id=ExecutionId("019bef5e-0000-8abc-9def-0123456789ab"),
-    agent_id=AgentId("0f8fad5b-d9cb-469f-a165-70867728950e"),
-    agent_slug="greeter",
-    call_id=CallId("019bef5e-1111-8abc-9def-0123456789ab"),
-    step_number=1,
-    tool_name="email_send",
-    arguments={"to": ["secret@example.com"]},
-    action_description="Send Email: to=['secret@example.com']",
-    risk_level="critical",
-    risk_explanation="it goes to many people",
-    status="pending",
-    created_at=datetime(2026, 1, 24, 9, 30, tzinfo=UTC),
-    expires_at=datetime(2026, 1, 25, 9, 30, tzinfo=UTC),
-    resolved_at=None,
-    resolved_by=None,
-    resolution_note=None,
-    role="approver",
-    escalated_at=None,
-    edited_by=None,
-    replaces=None,
-    replaced_by=None,
-    call_sha256="0" * 64,
-    requested_by="user:zoe",
-)
-BODY = """\
-A call of a tool waits for a person's approval.
-
-agent:     greeter
-tool:      email_send
-risk:      critical
-why:       "it goes to many people"
-asked for: 2026-01-24 09:30:00 UTC
-until:     2026-01-25 09:30:00 UTC
-role:      approver
-site:      11111111-1111-8111-8111-111111111111
-approval:  019bef5e-1234-8abc-9def-0123456789ab
-
-What exactly would be done is not said here. To see it, and then to answer:
-
-    DRAMAC_SITE=11111111-1111-8111-8111-111111111111 dramac approvals show 019bef5e-1234-8abc-9def-0123456789ab
-    DRAMAC_SITE=11111111-1111-8111-8111-111111111111 dramac approvals approve 019bef5e-1234-8abc-9def-0123456789ab \
---note "..."
-    DRAMAC_SITE=11111111-1111-8111-8111-111111111111 dramac approvals deny 019bef5e-1234-8abc-9def-0123456789ab \
---note "..."
-
-This email approves nothing, and neither does a reply to it. There is no link in it.
-"""
 
 
 def named(**approvers: list[str]) -> Governance:
@@ -118,7 +68,7 @@ async def pool(postgres_url: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-def emails(pool: Pool, gateway: Gateway | Sandbox, governance: Governance) -> ApprovalNotifier:
+def emails(pool: Pool, gateway: ModuleGateway, governance: Governance) -> ApprovalNotifier:
     return ApprovalNotifier(pool, ApprovalEmails(gateway, governance))
 
 
@@ -135,12 +85,6 @@ async def test_each_approver_of_the_role_gets_one_email_of_what_waits(pool: Pool
     assert first.arguments["subject"] == "Approval waiting: mail_send of greeter"
     assert f"approvals show {first.correlation_id}" in first.arguments["body"]
     assert "until:     2126-01-24 09:30:00 UTC" in first.arguments["body"]
-
-
-def test_the_text_says_what_waits_and_how_to_answer() -> None:
-    assert email_of(APPROVAL) == {"subject": "Approval waiting: email_send of greeter", "body": BODY}
-    escalated = str(email_of(replace(APPROVAL, escalated_at=APPROVAL.expires_at))["body"])
-    assert "\nescalated: 2026-01-25 09:30:00 UTC; nobody answered before\n" in escalated
 
 
 async def test_an_email_is_sent_once_though_its_sender_dies_before_it_is_recorded(pool: Pool) -> None:
@@ -255,6 +199,21 @@ async def test_what_is_not_taken_now_is_sent_later_as_the_very_same_call(pool: P
     assert gateway.asked[:2] == gateway.asked[2:]
 
 
+async def test_a_module_over_http_whose_answer_was_lost_sends_it_once(pool: Pool) -> None:
+    await waiting(pool)
+    module = Module(before=[says("", "503 Service Unavailable")], after=[cut])
+    async with serving(module.serve) as port:
+        address = ModuleAddress(url=HttpUrl(f"http://127.0.0.1:{port}/email"), secret=SecretStr("sixteen characters"))
+        async with HttpModules({"email": address}) as gateway:
+            notifier = emails(pool, gateway, named(approver=[ANN]))
+            assert await notifier.round() == 0
+            await due(pool)
+            assert [await notifier.round(), await notifier.round()] == [2, 0]
+    assert {line for line, _, _ in module.requests} == {"POST /email/send HTTP/1.1"}
+    assert (len(module.requests), len(module.applied)) == (4, 2)
+    assert [sent["given"]["to"] for sent in module.applied.values()] == [[ANN], [ANN]]
+
+
 async def test_a_gateway_that_asks_for_time_gets_it(pool: Pool) -> None:
     await waiting(pool)
     gateway = Gateway([BusyError("it is busy", retry_after_s=60.0), BusyError("it is busy")])
@@ -352,49 +311,6 @@ async def test_the_table_is_added_to_what_an_earlier_release_made(pool: Pool) ->
     async with ApprovalWebhook(ADDRESS, transport=chat) as webhook:
         assert await ApprovalNotifier(pool, webhook).round() == 0
     assert await emails(pool, Gateway(), named(approver=[ANN])).round() == 2
-
-
-HOSTILE = [
-    "a\r\nBcc: eve@evil.example",
-    "a\nuntil: never",
-    "a\u2028\u2029\x85\x0b\x0cb",
-    "\u202etxt.exe\u202c",
-    "\x00\x1b[2J\ud800",
-    "a\u200bb\u2066c",
-    "approve at https://evil.example/approve?id=1 or www.evil.example now",
-    "mailto:eve@evil.example javascript://x",
-    "evil\u3002example evil\uff0eexample",
-    "x" * 10_000,
-]
-
-
-def _is_harmless(subject: str, body: str) -> None:
-    assert subject.isprintable()
-    assert body.replace("\n", "").isprintable()
-    assert body.count("\n") == BODY.count("\n")
-    assert re.search(r"://|[.\u3002\uff0e\uff61][^\W\d_]", f"{subject}\n{body}") is None
-    assert body.splitlines()[8:] == BODY.splitlines()[8:]
-    assert (len(subject) < 200, len(body) < 2_000) == (True, True)
-    assert validator_for(SEND_EMAIL)({"to": [ANN], "subject": subject, "body": body}) is None
-
-
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_names_and_reasons_begin_no_header_and_no_line_hide_nothing_and_link_to_nowhere(text: str) -> None:
-    told = email_of(replace(APPROVAL, agent_slug=text, tool_name=text, risk_level=text, risk_explanation=text))
-    _is_harmless(str(told["subject"]), str(told["body"]))
-
-
-def test_strings_that_break_programs_break_no_email() -> None:
-    for text in naughty_strings():
-        told = email_of(replace(APPROVAL, agent_slug=text, tool_name=text, risk_level=text, risk_explanation=text))
-        _is_harmless(str(told["subject"]), str(told["body"]))
-
-
-def test_nothing_of_the_arguments_is_told() -> None:
-    told = email_of(APPROVAL)
-    assert "secret" not in f"{told}"
-    other = replace(APPROVAL, arguments={"password": "hunter2"}, action_description="password='hunter2'")
-    assert email_of(other) == told
 
 
 async def test_no_address_and_no_text_is_logged(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
