@@ -55,15 +55,25 @@ class Outcome:
 
 
 class Record:
-    """Whom a channel told, in a table of its own; `columns` are those of its key."""
+    """Whom a channel told, in a table of its own, whose key begins with approval and role.
 
-    def __init__(self, table: str, *columns: str) -> None:
+    `more` are the other columns of the key, and their types.
+    """
+
+    def __init__(self, table: str, **more: str) -> None:
+        columns = {"approval_id": "uuid", "role": "text", **more}
         names, last = ", ".join(columns), len(columns) + 1
-        places = ", ".join(f"${place}" for place in range(1, last))
+        values = ", ".join(f"${place}::{kind}" for place, kind in enumerate(columns.values(), 1))
         same = " AND ".join(f"{column} = ${place}" for place, column in enumerate(columns, 1))
-        # Of several processes, one gets the row: the others find its `next_at` in the future.
+        # Nobody is told of what was answered meanwhile. Of several processes, one gets the row: the others find its
+        # `next_at` in the future.
         self._claim = f"""
-INSERT INTO {table} AS n ({names}, next_at) VALUES ({places}, now() + make_interval(secs => ${last}))
+INSERT INTO {table} AS n ({names}, next_at) SELECT {values}, now() + make_interval(secs => ${last})
+WHERE EXISTS (
+  SELECT FROM projections.ai_agent_approvals a
+  LEFT JOIN projections.ai_agent_executions e ON e.site_id = a.site_id AND e.id = a.execution_id
+  WHERE a.id = $1 AND coalesce(a.role, 'approver') = $2 AND {WAITS}
+)
 ON CONFLICT ({names}) DO UPDATE SET attempts = n.attempts + 1, next_at = excluded.next_at
 WHERE n.told_at IS NULL AND n.next_at <= now()
 RETURNING attempts
@@ -74,7 +84,7 @@ RETURNING attempts
         self._forget = f"DELETE FROM {table} WHERE next_at < now() - interval '90 days'"  # noqa: S608
 
     async def claim(self, pool: Pool, key: Sequence[object], lease_s: float) -> int | None:
-        """Return the number of this attempt; None where somebody else tells it, or told it."""
+        """Return the number of this attempt; None where nobody is to be told now, or somebody else tells it."""
         attempts: int | None = await pool.fetchval(self._claim, *key, lease_s)
         return attempts
 
@@ -162,7 +172,7 @@ class ApprovalNotifier:
         for telling in await self._channel.due(self._pool):
             attempts = await record.claim(self._pool, telling.key, self._channel.timeout_s + LEASE_S)
             if attempts is None:
-                continue  # somebody else is telling it
+                continue
             outcome = await self._channel.tell(telling)
             await record.settle(self._pool, telling.key, attempts, outcome)
             told += outcome.kind == "told"
@@ -177,7 +187,7 @@ class ApprovalWebhook:
     """
 
     name = "webhook"
-    record = Record("notify.approvals", "approval_id", "role")
+    record = Record("notify.approvals")
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class ApprovalEmails:
     """A `Channel` that lets the module `email` send to each approver whom the governance file names."""
 
     name = "email"
-    record = Record("notify.emails", "approval_id", "role", "escalated", "recipient")
+    record = Record("notify.emails", escalated="boolean", recipient="text")
     timeout_s = SEND_EMAIL.timeout_s
 
     def __init__(self, gateway: ModuleGateway, governance: Governance) -> None:

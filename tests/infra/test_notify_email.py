@@ -139,6 +139,19 @@ async def test_a_role_that_is_asked_again_by_escalation_is_told_again(pool: Pool
     assert len({request.call_id for request in gateway.asked}) == 3
 
 
+@pytest.mark.parametrize("change", ["status = 'approved'", "role = 'manager'", "expires_at = now()"])
+async def test_nobody_is_told_of_what_changed_while_another_email_was_sent(pool: Pool, change: str) -> None:
+    await waiting(pool)
+
+    class Slow(Gateway):
+        async def call(self, module: str, action: str, request: ToolRequest) -> Json:
+            others = f"UPDATE projections.ai_agent_approvals SET {change} WHERE id <> $1"
+            await pool.execute(others, request.correlation_id)
+            return await super().call(module, action, request)
+
+    assert await emails(pool, Slow(), named(approver=[ANN], manager=[])).round() == 1
+
+
 async def test_a_site_s_own_approvers_stand_in_place_of_the_others(pool: Pool) -> None:
     runs, gateway = await waiting(pool, SITE, OTHER_SITE), Gateway()
     sites = {OTHER_SITE.upper(): {"approvers": {"approver": [DEE]}}}
