@@ -46,6 +46,7 @@ METADATA_MS = 30_000  # how soon a member learns that its topic was created anew
 FETCH_WAIT_MS = 50
 UNREAD_WAIT_S = 0.005
 FETCH_BYTES = 4 * MIB + 64 * KIB  # a partition's share of a fetch: the largest record, with its batch
+LINGER_BYTES = 256 * KIB  # what a reader that would rather have more at a time need not wait any longer for
 
 
 class KafkaLog:
@@ -178,12 +179,16 @@ class KafkaLog:
         return Bounds(starts[tp], ends[tp])
 
     @asynccontextmanager
-    async def reader(self, topic: str, positions: Mapping[int, int]) -> AsyncIterator[Reader]:
-        """Open a reader of the given partitions, each from its offset."""
+    async def reader(self, topic: str, positions: Mapping[int, int], *, linger_s: float = 0.0) -> AsyncIterator[Reader]:
+        """Open a reader of the given partitions, each from its offset.
+
+        With `linger_s` the broker holds an answer back until it has LINGER_BYTES, or for so long.
+        """
         count = await self.partitions(topic)
         for partition in positions:
             _check_partition(topic, partition, count)
-        async with self._consumer() as consumer:
+        patience = {"fetch_min_bytes": LINGER_BYTES, "fetch_max_wait_ms": round(linger_s * 1000)} if linger_s else {}
+        async with self._consumer(**patience) as consumer:
             yield KafkaReader(consumer, topic, positions, self.bounds)
 
     @asynccontextmanager
@@ -243,10 +248,9 @@ class KafkaLog:
     @asynccontextmanager
     async def _consumer(self, **settings: Any) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            **{**self._common, **settings},
+            **{**self._common, "fetch_max_wait_ms": FETCH_WAIT_MS, **settings},
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
         try:

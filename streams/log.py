@@ -146,8 +146,12 @@ class Log(Protocol):
         """Return the offsets that a partition holds."""
         ...
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> AbstractAsyncContextManager[Reader]:
+    def reader(
+        self, topic: str, positions: Mapping[int, int], *, linger_s: float = 0.0
+    ) -> AbstractAsyncContextManager[Reader]:
         """Open a reader of the given partitions, each from its offset.
+
+        With `linger_s`, what is new may be held back for so long, that a poll brings more at a time.
 
         Reading an offset that the log no longer holds raises LogTruncatedError from `poll`, never skips.
         """

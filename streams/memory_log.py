@@ -100,8 +100,8 @@ class MemoryLog:
         found = self._partition(self._topic(topic), partition)
         return Bounds(found.start, found.end)
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> MemoryReader:
-        """Open a reader of the given partitions, each from its offset."""
+    def reader(self, topic: str, positions: Mapping[int, int], *, linger_s: float = 0.0) -> MemoryReader:
+        """Open a reader of the given partitions, each from its offset; it holds nothing back."""
         return MemoryReader(self, topic, positions)
 
     def member(self, topic: str, group: str, on_rebalance: RebalanceListener) -> MemoryMember:

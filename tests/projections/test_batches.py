@@ -36,7 +36,7 @@ class SplitJournal(Journal):
 
     random = Random(0)
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> MemoryReader:
+    def reader(self, topic: str, positions: Mapping[int, int], *, linger_s: float = 0.0) -> MemoryReader:
         return SplitReader(self, topic, positions)
 
 

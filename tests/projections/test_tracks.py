@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -7,6 +8,7 @@ from projections.db import Pool
 from projections.projector import Projector
 from projections.tracks import Track
 from schemas.errors import LogReplacedError, LogTruncatedError, NotFoundError
+from streams import settling
 from streams.log import Record
 from streams.memory_log import MemoryLog
 from streams.topics import AI_TOPICS, EVENTS, ensure_genesis
@@ -35,6 +37,20 @@ async def test_a_topic_that_was_made_anew_is_refused(pool: Pool, journal: Journa
     with pytest.raises(LogReplacedError, match=r"deleted and created anew.*dramac projections rebuild"):
         await Projector(journal, pool).catch_up()
     assert await dump(pool) == before
+
+
+async def test_nobody_waits_for_the_tail_of_another_log(
+    pool: Pool, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "PATIENCE_S", 3_600.0)
+    await journal.tell(usual_run(Stream().created(), "t1"))
+    await Projector(journal, pool).catch_up()
+    journal.delete(EVENTS)
+    journal.create(AI_TOPICS, PARTITIONS)
+    await ensure_genesis(journal, EVENTS)  # each partition ends before what was applied of it
+    with pytest.raises(LogReplacedError, match="created anew"):
+        async with asyncio.timeout(30):
+            await Projector(journal, pool).catch_up()
 
 
 async def test_a_log_that_lost_its_tail_is_refused(pool: Pool, journal: Journal) -> None:

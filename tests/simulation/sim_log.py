@@ -45,7 +45,13 @@ class SimLog:
         await asyncio.sleep(self._network.delay_s())
         return bounds
 
-    def reader(self, topic: str, positions: Mapping[int, int]) -> AbstractAsyncContextManager[Reader]:
+    def reader(
+        self,
+        topic: str,
+        positions: Mapping[int, int],
+        *,
+        linger_s: float = 0.0,
+    ) -> AbstractAsyncContextManager[Reader]:
         """Open a reader of the given partitions."""
         return SimReader(self._network, self.host, topic, positions)
 

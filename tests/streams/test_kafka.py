@@ -240,6 +240,14 @@ async def test_the_position_goes_behind_the_end_of_a_transaction(kafka_log: Kafk
             await member.poll(0)
 
 
+async def test_who_lingers_gets_what_came_meanwhile_at_once(kafka_log: KafkaLog, topic: str) -> None:
+    async with asyncio.timeout(20), kafka_log.reader(topic, {0: 0}, linger_s=2.0) as reader:
+        for draft in drafts(3):
+            await kafka_log.append(topic, 0, [draft])
+        found = await reader.poll(timeout_s=10)
+    assert [record.value for record in found] == [b"0", b"1", b"2"]
+
+
 def told(records: list[Record]) -> list[tuple[object, ...]]:
     return [(r.offset, r.at_ms, r.key, r.value, r.headers) for r in records]
 
