@@ -4,9 +4,9 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 import pytest_asyncio
 from pydantic import HttpUrl, SecretStr, ValidationError
@@ -29,7 +29,7 @@ from tests.infra.notifying import due, escalate, waiting
 from tests.infra.report_places import opened_database
 from tests.infra.test_http_modules import Module, cut, says
 from tests.infra.test_sandbox import Published
-from tests.infra.web.wires import serving
+from tests.infra.web.wires import answer, serving
 from tests.projections.histories import OTHER_SITE, SITE, Stream
 
 ANN, BOB, CHO, DEE = (f"{name}@example.com" for name in ("ann", "bob", "cho", "dee"))
@@ -37,6 +37,10 @@ ANN, BOB, CHO, DEE = (f"{name}@example.com" for name in ("ann", "bob", "cho", "d
 
 def named(**approvers: list[str]) -> Governance:
     return Governance.model_validate({"approvers": approvers})
+
+
+def at(port: int) -> ModuleAddress:
+    return ModuleAddress(url=HttpUrl(f"http://127.0.0.1:{port}/here"), secret=SecretStr("sixteen characters"))
 
 
 @dataclass
@@ -215,14 +219,12 @@ async def test_what_is_not_taken_now_is_sent_later_as_the_very_same_call(pool: P
 async def test_a_module_over_http_whose_answer_was_lost_sends_it_once(pool: Pool) -> None:
     await waiting(pool)
     module = Module(before=[says("", "503 Service Unavailable")], after=[cut])
-    async with serving(module.serve) as port:
-        address = ModuleAddress(url=HttpUrl(f"http://127.0.0.1:{port}/email"), secret=SecretStr("sixteen characters"))
-        async with HttpModules({"email": address}) as gateway:
-            notifier = emails(pool, gateway, named(approver=[ANN]))
-            assert await notifier.round() == 0
-            await due(pool)
-            assert [await notifier.round(), await notifier.round()] == [2, 0]
-    assert {line for line, _, _ in module.requests} == {"POST /email/send HTTP/1.1"}
+    async with serving(module.serve) as port, HttpModules({"email": at(port)}) as gateway:
+        notifier = emails(pool, gateway, named(approver=[ANN]))
+        assert await notifier.round() == 0
+        await due(pool)
+        assert [await notifier.round(), await notifier.round()] == [2, 0]
+    assert {line for line, _, _ in module.requests} == {"POST /here/send HTTP/1.1"}
     assert (len(module.requests), len(module.applied)) == (4, 2)
     assert [sent["given"]["to"] for sent in module.applied.values()] == [[ANN], [ANN]]
 
@@ -253,26 +255,29 @@ class Hangs(Gateway):
         return await asyncio.Event().wait()
 
 
-class Chat(httpx.AsyncBaseTransport):
-    """Takes every webhook."""
+@dataclass
+class Chat:
+    """Answers every webhook with a status."""
 
-    def __init__(self, status: int = 204) -> None:
-        self.status, self.taken = status, 0
+    status: str = "204 No Content"
+    taken: int = 0
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def serve(self, raw: bytes, writer: asyncio.StreamWriter) -> None:
         self.taken += 1
-        return httpx.Response(self.status)
+        writer.write(answer(status=self.status))
 
-
-ADDRESS = ModuleAddress(url=HttpUrl("https://chat.example.com/approvals"), secret=SecretStr("sixteen characters"))
+    @asynccontextmanager
+    async def told(self, pool: Pool) -> AsyncIterator[ApprovalNotifier]:
+        """Yield who tells it."""
+        async with serving(self.serve) as port, ApprovalWebhook(at(port)) as webhook:
+            yield ApprovalNotifier(pool, webhook)
 
 
 @pytest.mark.parametrize("gateway", [Gateway([UnavailableError("down")] * 2), Hangs()], ids=["down", "hangs"])
 async def test_a_gateway_that_fails_delays_emails_alone(pool: Pool, gateway: Gateway) -> None:
     await waiting(pool)
     chat, governance = Chat(), named(approver=[ANN])
-    async with ApprovalWebhook(ADDRESS, transport=chat) as webhook:
-        webhooks = ApprovalNotifier(pool, webhook)
+    async with chat.told(pool) as webhooks:
         parts = [asyncio.create_task(part.run()) for part in (emails(pool, gateway, governance), webhooks)]
         async with asyncio.timeout(10):
             while chat.taken < 2 or not gateway.asked:  # noqa: ASYNC110 - what is awaited has no event of its own
@@ -289,10 +294,9 @@ async def test_a_gateway_that_fails_delays_emails_alone(pool: Pool, gateway: Gat
 
 async def test_a_webhook_that_fails_neither_delays_nor_repeats_an_email(pool: Pool) -> None:
     await waiting(pool)
-    gateway, chat = Gateway(), Chat(503)
+    gateway, chat = Gateway(), Chat("503 Service Unavailable")
     notifier = emails(pool, gateway, named(approver=[ANN]))
-    async with ApprovalWebhook(ADDRESS, transport=chat) as webhook:
-        webhooks = ApprovalNotifier(pool, webhook)
+    async with chat.told(pool) as webhooks:
         assert [await webhooks.round(), await notifier.round()] == [0, 2]
         await due(pool)
         assert [await webhooks.round(), await notifier.round()] == [0, 0]
@@ -320,9 +324,8 @@ async def test_the_table_is_added_to_what_an_earlier_release_made(pool: Pool) ->
             "INSERT INTO notify.approvals SELECT id, 'approver', 1, now(), now() FROM projections.ai_agent_approvals"
         )
     await SCHEMA.ensure(pool)
-    chat = Chat()
-    async with ApprovalWebhook(ADDRESS, transport=chat) as webhook:
-        assert await ApprovalNotifier(pool, webhook).round() == 0
+    async with Chat().told(pool) as webhooks:
+        assert await webhooks.round() == 0
     assert await emails(pool, Gateway(), named(approver=[ANN])).round() == 2
 
 
