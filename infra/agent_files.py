@@ -8,10 +8,11 @@ import yaml
 from pydantic import BaseModel
 
 from infra.asking import ask
+from infra.yaml_files import read_yaml
 from processors.agents.reading import field_name, nested_model, read_config
 from schemas.agents import AgentConfig
 from schemas.commands import ActivateAgent, CreateAgent, UpdateAgent
-from schemas.errors import ConfigurationError, Fault, InvalidAgentError, RefusedError
+from schemas.errors import Fault, InvalidAgentError, RefusedError
 from schemas.ids import AgentId, SiteId, agent_id_of
 from streams.log import Log
 
@@ -27,20 +28,7 @@ def read_agent(path: Path, templates: Collection[str] | None = None) -> AgentCon
         ConfigurationError: it can't be read.
         InvalidAgentError: it is no agent; every fault has its field, its line and what it may be.
     """
-    try:
-        raw = path.read_bytes()
-        if len(raw) > FILE_BYTES:
-            raise ConfigurationError(f"{path}: an agent's file may have {FILE_BYTES} bytes, this one has {len(raw)}")
-        text = raw.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            # A few lines of them could stand for gigabytes, or for themselves.
-            raise ConfigurationError(f"{path}: aliases such as *name are not read here: write it out where it is used")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        told = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    told, tree = read_yaml(path, most_bytes=FILE_BYTES, what="an agent's file")
     faults = [Fault((name,), "this is given twice: give it once", line) for name, line in _repeated(tree)]
     try:
         config = read_config(told, templates)

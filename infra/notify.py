@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-import httpx
+import httpx2
 import orjson
 
 from infra.modules.addresses import ModuleAddress
@@ -194,13 +194,13 @@ class ApprovalWebhook:
         address: ModuleAddress,
         *,
         now_s: Callable[[], float] = time.time,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Post nothing yet; the address comes from settings, never from an event."""
         self._address = address
         self._now_s = now_s
         # No proxy and no redirect: what is signed goes where the settings say, and nowhere else.
-        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
+        self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -234,7 +234,7 @@ class ApprovalWebhook:
                 answer = await self._client.post(
                     str(self._address.url), content=body, headers=headers, timeout=self._address.timeout_s
                 )
-        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
             logger.warning("who is to be told of approvals does not answer: %s", type(error).__name__)
             return Outcome("later")
         if answer.is_success:

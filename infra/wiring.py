@@ -49,7 +49,7 @@ from infra.tools.store import SiteToolStore
 from infra.web.fetching import WebFetcher
 from infra.web.gateway import SearchService, WebGateway
 from processors.models.port import ModelPort
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.memory import MODULE as MEMORY
 from processors.tools.builtin.reports import REPORTS_MODULE, report_tool

@@ -11,7 +11,7 @@ from infra.bench.stubs import StubContext, StubModel, StubTools
 from infra.logs import configure_logging
 from infra.settings import load_settings
 from infra.tuning import tune_collector
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from streams.kafka import KafkaLog
 

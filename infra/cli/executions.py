@@ -9,9 +9,10 @@ from infra.asking import ask, until_visible
 from infra.cli.common import JsonFlag, out, print_json, run, table
 from infra.cli.prompts import show_prompt
 from infra.cli.rows import print_execution, print_tree
+from infra.cli.tables import open_tables, show_one
 from infra.cli.tailing import tail_run
 from infra.connections import open_log, open_pool
-from infra.places import endpoints_of, postgres_alone
+from infra.places import endpoints_of
 from infra.settings import Settings
 from projections.queries.agents import get_agent
 from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions, tree_of
@@ -36,7 +37,7 @@ def list_(
 
     async def work(settings: Settings) -> None:
         wanted = _status(status)
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             found = await get_agent(pool, settings.site_id, agent) if agent is not None else None
             rows = await list_executions(
                 pool, settings.site_id, agent_id=found.id if found else None, status=wanted, limit=limit
@@ -75,12 +76,7 @@ def show(
     async def work(settings: Settings) -> int:
         if prompt is not None:
             return await show_prompt(settings, execution, prompt, as_json)
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            found = await get_execution(pool, settings.site_id, execution)
-        if as_json:
-            print_json(found)
-        else:
-            print_execution(out(), found)
+        await show_one(settings, get_execution, execution, print_execution, as_json=as_json)
         return 0
 
     run(work)
@@ -101,12 +97,7 @@ def tree(execution: RunId, as_json: JsonFlag = False) -> None:
     """Show all runs that belong together: a run, those that it delegated to, and those above it."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            found = await tree_of(pool, settings.site_id, execution)
-        if as_json:
-            print_json(found)
-        else:
-            print_tree(out(), found)
+        await show_one(settings, tree_of, execution, print_tree, as_json=as_json)
 
     run(work)
 

@@ -11,10 +11,9 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
-from infra.connections import open_pool
+from infra.cli.tables import open_tables
 from infra.hooks.signatures import Scheme, key_of, new_secret, signed_headers
 from infra.hooks.store import Hook, HookStore
-from infra.places import postgres_alone
 from infra.secrets import Sealer, sealer_of
 from infra.settings import Settings
 from projections.db import Pool
@@ -192,17 +191,17 @@ class Answer:
 
 
 async def _post(base: str, hook: Hook, key: bytes, body: bytes, delivery_id: str | None, event: str) -> Answer:
-    import httpx  # needed here alone, and slow to import
+    import httpx2  # needed here alone, and slow to import
 
     headers = signed_headers(hook.scheme, key, delivery_id or random_id(), int(time.time()), body, event)
     try:
-        async with httpx.AsyncClient(timeout=SEND_S, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=SEND_S, trust_env=False) as client:
             got = await client.post(
                 base + hook.path, content=body, headers={"Content-Type": "application/json", **headers}
             )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise ConfigurationError(f"{base!r} is no address: {error}") from None
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         told = f"no API answers at {base} ({str(error) or type(error).__name__})"
         raise UnavailableError(f"{told}: start `dramac api`, or name another place with --url") from None
     text = got.text[:ANSWER_CHARS]
@@ -222,7 +221,7 @@ async def _newest_key(store: HookStore, sealer: Sealer, hook: Hook) -> bytes:
 
 def _with_store(work: Callable[[Settings, HookStore, Pool], Awaitable[None]]) -> None:
     async def opened(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             store = HookStore(pool)
             await store.open()
             await work(settings, store, pool)

@@ -2,19 +2,17 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import orjson
 import typer
 from rich.markup import escape
 
-from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.common import JsonFlag, out, print_json, table
 from infra.cli.secrets import SecretFrom, read_secret
-from infra.connections import open_pool
+from infra.cli.tables import run_with_store
 from infra.mcp.frozen import Offer, definition_of, tool_name
 from infra.mcp.store import ApprovedTool, McpServer, McpStore
-from infra.places import postgres_alone
 from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.tools.hosts import parse_hosts
@@ -76,7 +74,7 @@ def add(
             f"{server}: added; now look at it: dramac tools mcp review {server}",
         )
 
-    _with_store(work)
+    run_with_store(McpStore, work)
 
 
 @app.command("list")
@@ -106,7 +104,7 @@ def list_(as_json: JsonFlag = False) -> None:
             shown.add_row(row["name"], escape(where), secret, str(len(row["approved"])))
         out().print(shown if rows else "no MCP servers yet: dramac tools mcp add SERVER URL")
 
-    _with_store(work)
+    run_with_store(McpStore, work)
 
 
 @app.command("review")
@@ -130,7 +128,7 @@ def review(server: ServerName, as_json: JsonFlag = False) -> None:
         elif not rows:
             out().print("the server offers no tools")
 
-    _with_store(work)
+    run_with_store(McpStore, work)
 
 
 @app.command("approve")
@@ -167,7 +165,7 @@ def approve(
         names = [definition.name for definition in definitions]
         _say(as_json, {"approved": names}, "\n".join(f"{name}: approved" for name in names))
 
-    _with_store(work)
+    run_with_store(McpStore, work)
 
 
 @app.command("remove")
@@ -178,17 +176,7 @@ def remove(server: ServerName, as_json: JsonFlag = False) -> None:
         await store.remove(settings.site_id, server)
         _say(as_json, {"name": server, "done": "removed"}, f"{server}: removed")
 
-    _with_store(work)
-
-
-def _with_store(work: Callable[[Settings, McpStore], Awaitable[None]]) -> None:
-    async def opened(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            store = McpStore(pool)
-            await store.open()
-            await work(settings, store)
-
-    run(opened)
+    run_with_store(McpStore, work)
 
 
 async def _offers(settings: Settings, server: McpServer) -> tuple[Offer, ...]:

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from infra.cli.common import FAILED, JsonFlag, out, print_json, run, table
-from infra.connections import open_pool
+from infra.cli.tables import open_tables
 from infra.models.prices import PriceTable, load_prices
-from infra.places import postgres_alone
 from infra.settings import Settings
 from processors.models.call import models_of
 from projections.queries.agents import get_agent, list_agents
@@ -70,7 +69,7 @@ def check(
 
 
 async def _of_agents(settings: Settings) -> list[tuple[str, str]]:
-    async with open_pool(await postgres_alone(settings), size=1) as pool:
+    async with open_tables(settings) as pool:
         agents = [
             await get_agent(pool, settings.site_id, agent.id)
             for agent in await list_agents(pool, settings.site_id, limit=500)

@@ -4,14 +4,13 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infra.cli.common import JsonFlag, out, print_json, run, table
-from infra.connections import open_pool
+from infra.cli.common import JsonFlag, out, print_json, table
+from infra.cli.tables import run_with_store
 from infra.models.addresses import Api
 from infra.models.endpoints import allowed_endpoints
 from infra.models.opening import open_models
@@ -19,7 +18,6 @@ from infra.models.recorded import PROVIDER as RECORDED
 from infra.models.scripted import PROVIDER as SCRIPTED
 from infra.models.sites import SiteModels
 from infra.models.store import ProviderStore, SiteProvider
-from infra.places import postgres_alone
 from infra.secrets import sealer_of
 from infra.settings import Settings
 from processors.models.port import ModelRequest
@@ -79,7 +77,7 @@ def set_(
                 f"{name}: set{' with a key' if key else ' without a key'}; try it: dramac providers test {name}"
             )
 
-    _with_store(work)
+    run_with_store(ProviderStore, work)
 
 
 @app.command("list")
@@ -114,7 +112,7 @@ def list_(as_json: JsonFlag = False) -> None:
             shown.add_row(row["name"], row["of"], row["api"], row["url"] or "the API's own", sealed, *limits)
         out().print(shown if rows else "no providers yet: dramac providers set openai --api openai")
 
-    _with_store(work)
+    run_with_store(ProviderStore, work)
 
 
 @app.command("test")
@@ -148,7 +146,7 @@ def try_(
             used = f"{reply.usage.input_tokens}+{reply.usage.output_tokens} tokens"
             out().print(f"{name} answers ({told['model']}, {told['latency_ms']} ms, {used})", markup=False)
 
-    _with_store(work)
+    run_with_store(ProviderStore, work)
 
 
 @app.command("remove")
@@ -162,7 +160,7 @@ def remove(name: Name, as_json: JsonFlag = False) -> None:
         else:
             out().print(f"{name}: removed")
 
-    _with_store(work)
+    run_with_store(ProviderStore, work)
 
 
 @app.command("reseal")
@@ -177,7 +175,7 @@ def reseal(as_json: JsonFlag = False) -> None:
         else:
             out().print(f"{done} keys resealed: all are sealed with {sealer.newest!r}")
 
-    _with_store(work)
+    run_with_store(ProviderStore, work)
 
 
 _LIMITS = ("requests", "tokens")
@@ -240,13 +238,3 @@ def _read(file: str) -> str:
         raise ConfigurationError("a key is ASCII text, and this is not") from None
     except OSError as error:
         raise ConfigurationError(f"{file!r} can't be read: {error.strerror or error}") from error
-
-
-def _with_store(work: Callable[[Settings, ProviderStore], Awaitable[None]]) -> None:
-    async def opened(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            store = ProviderStore(pool)
-            await store.open()
-            await work(settings, store)
-
-    run(opened)

@@ -9,8 +9,7 @@ import typer
 from rich.markup import escape
 
 from infra.cli.common import JsonFlag, out, print_json, run, table
-from infra.connections import open_pool
-from infra.places import postgres_alone
+from infra.cli.tables import open_tables
 from infra.reports.library import SHIPPED, load_templates
 from infra.reports.rendering import print_report, with_pictures_inside, write_report
 from infra.settings import Settings
@@ -35,7 +34,7 @@ def list_(
     """List the site's reports, the newest first."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             found = await get_agent(pool, settings.site_id, agent) if agent is not None else None
             rows = await list_reports(
                 pool, settings.site_id, agent_id=found.id if found else None, template=template, limit=limit
@@ -72,7 +71,7 @@ def show(
     """Show a report, or write it to a file."""
 
     async def work(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
+        async with open_tables(settings) as pool:
             found = await get_report(pool, settings.site_id, report)
         if output is not None:
             files = _write(found.report, output, inside=inline)

@@ -1,6 +1,5 @@
 """`dramac tools`: what agents may call, and the tools of a site's own."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +8,10 @@ import typer
 from rich.markup import escape
 
 from infra.cli import mcp
-from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.common import JsonFlag, out, print_json, table
 from infra.cli.secrets import SecretFrom, read_secret
-from infra.connections import open_pool
+from infra.cli.tables import run_with_store
 from infra.mcp.store import McpStore
-from infra.places import postgres_alone
 from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.tools.entry_points import installed_tools
@@ -64,7 +62,7 @@ def add(
             for each in done:
                 out().print(f"{each['name']}: version {each['version']}{'' if each['new'] else ', unchanged'}")
 
-    with_store(work)
+    run_with_store(SiteToolStore, work)
 
 
 @app.command("list")
@@ -89,7 +87,7 @@ def list_(
             shown.add_row(*cells)
         out().print(shown if rows else "no tools of the site's own yet: dramac tools add FILE")
 
-    with_store(work)
+    run_with_store(SiteToolStore, work)
 
 
 @app.command("show")
@@ -110,7 +108,7 @@ def show(name: ToolName, as_json: JsonFlag = False) -> None:
         console.print(f"risk {_risk(tool)}, {'repeatable' if tool.idempotent else 'never repeated'}")
         print_json(tool.parameters)
 
-    with_store(work)
+    run_with_store(SiteToolStore, work)
 
 
 @app.command("remove")
@@ -124,7 +122,7 @@ def remove(name: ToolName, as_json: JsonFlag = False) -> None:
         else:
             out().print(f"{name}: removed", markup=False)
 
-    with_store(work)
+    run_with_store(SiteToolStore, work)
 
 
 @app.command("reseal")
@@ -139,19 +137,7 @@ def reseal(as_json: JsonFlag = False) -> None:
         else:
             out().print(f"{done} secrets resealed: all are sealed with {sealer.newest!r}")
 
-    with_store(work)
-
-
-def with_store(work: Callable[[Settings, SiteToolStore], Awaitable[None]]) -> None:
-    """Run a command that needs the tables of tools."""
-
-    async def opened(settings: Settings) -> None:
-        async with open_pool(await postgres_alone(settings), size=1) as pool:
-            store = SiteToolStore(pool)
-            await store.open()
-            await work(settings, store)
-
-    run(opened)
+    run_with_store(SiteToolStore, work)
 
 
 def _risk(tool: ToolDefinition) -> str:

@@ -17,12 +17,11 @@ from mcp_types import CallToolResult, Implementation, TextContent
 from infra.mcp.commands import McpCommand
 from infra.mcp.frozen import Offer, offer_of
 from infra.mcp.store import McpServer, context_of
-from infra.mcp.wire import CheckedTransport
 from infra.secrets import Sealer
 from infra.tools.hosts import Hosts
 from infra.tools.http_tool import SECRET
 from infra.web.addresses import DEFAULT_PORTS
-from infra.web.connecting import Connector
+from infra.web.connecting import CheckedTransport, Connector
 from infra.web.fetching import USER_AGENT
 from processors.tools.port import BusyError, ToolError
 from schemas.errors import ConfigurationError
@@ -33,6 +32,7 @@ logger = logging.getLogger(__name__)
 PAGES = 20  # of a server's list of tools
 OFFERS = 500
 SILENCE_S = 30.0
+ANSWER_BYTES = 4 * 1024 * 1024  # of one answer; a stream of events is one
 KEY = "dramac-agents/idempotency-key"  # in a call's _meta
 ERROR_CHARS = 500
 
@@ -114,7 +114,7 @@ class McpSessions:
             "User-Agent": USER_AGENT,
             **self._headers(server, is_safe=url.scheme == "https" or self._hosts.is_exempt(url)),
         }
-        transport = CheckedTransport(self._connector)
+        transport = CheckedTransport(self._connector, most_bytes=ANSWER_BYTES)
         async with (
             httpx2.AsyncClient(
                 transport=transport, headers=headers, timeout=self._silence_s, follow_redirects=False, trust_env=False

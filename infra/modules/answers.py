@@ -4,7 +4,7 @@ import email.utils
 import logging
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import orjson
 
 from processors.tools.cleaning import clean_text
@@ -34,7 +34,7 @@ class Answer:
     cut: bool
 
 
-async def receive(response: httpx.Response) -> Answer:
+async def receive(response: httpx2.Response) -> Answer:
     """Read a response within bounds, as it was sent; who asked for it closes it."""
     most = ANSWER_BYTES if response.is_success else ERROR_BYTES
     received = bytearray()

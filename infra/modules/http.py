@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-import httpx
+import httpx2
 import orjson
 
 from infra.modules.addresses import ModuleAddress
@@ -35,12 +35,12 @@ class HttpModules:
         modules: Mapping[str, ModuleAddress],
         *,
         now_s: Callable[[], float] = time.time,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._modules = dict(modules)
         self._now_s = now_s
         # No proxy and no redirect: a signed call goes where the settings say, and nowhere else.
-        self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
+        self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ class HttpModules:
         try:
             async with asyncio.timeout(address.timeout_s):
                 answer = await self._sent(f"{str(address.url).rstrip('/')}/{action}", body, address, request.call_id)
-        except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
+        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError) as error:
             raise BusyError(f"the module {module!r} does not answer: {type(error).__name__}") from None
         secret = address.secret.get_secret_value().encode()
         return read(answer, f"The module {module}", secret=secret, now_s=self._now_s())

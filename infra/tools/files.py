@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from infra.tools.http_tool import HttpTool
+from infra.yaml_files import read_yaml
 from schemas.errors import ConfigurationError
 
 FILE_BYTES = 1024 * 1024
@@ -17,19 +17,7 @@ def read_tools(path: Path) -> tuple[HttpTool, ...]:
     Raises:
         ConfigurationError: it can't be read, or one is wrong; the message names it and its field.
     """
-    try:
-        raw = path.read_bytes()
-        if len(raw) > FILE_BYTES:
-            raise ConfigurationError(f"{path}: a file of tools may have {FILE_BYTES} bytes, this one has {len(raw)}")
-        text = raw.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            # A few lines of them could stand for gigabytes, or for themselves.
-            raise ConfigurationError(f"{path}: aliases such as *name are not read here: write it out where it is used")
-        told = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    told = read_yaml(path, most_bytes=FILE_BYTES, what="a file of tools").told
     tools: list[HttpTool] = []
     for at, each in enumerate(told if isinstance(told, list) else [told]):
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from infra.web.addresses import DEFAULT_PORTS, Exemption, checked_url
 from processors.tools.globs import matches_any
@@ -19,7 +19,7 @@ class Hosts:
     public: tuple[str, ...] = ()
     exempt: frozenset[Exemption] = frozenset()
 
-    def check(self, url: str) -> httpx.URL:
+    def check(self, url: str) -> httpx2.URL:
         """Return the URL, if it may be reached by its form; its addresses are checked where it is connected to.
 
         Raises:
@@ -31,7 +31,7 @@ class Hosts:
             return checked
         raise ToolError(f"The host {host[:120]!r} is not one that tools of sites may reach: {HOW}.")
 
-    def is_exempt(self, url: httpx.URL) -> bool:
+    def is_exempt(self, url: httpx2.URL) -> bool:
         """Whether a host is reached by the word of whoever runs this system alone."""
         host = url.raw_host.decode("ascii").lower()
         return Exemption(host, url.port or DEFAULT_PORTS[url.scheme]) in self.exempt

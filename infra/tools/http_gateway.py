@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
 from infra.modules.answers import Answer, read, receive
 from infra.secrets import Sealer
@@ -22,8 +22,6 @@ from schemas.ids import SiteId
 from schemas.message import Json
 
 logger = logging.getLogger(__name__)
-
-FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpx.TransportError)
 
 
 class ToolSource(Protocol):
@@ -43,7 +41,7 @@ class HttpToolGateway:
         sealer: Callable[[], Sealer],
         hosts: Hosts,
         *,
-        connector: httpcore.AsyncNetworkBackend | None = None,
+        connector: httpcore2.AsyncNetworkBackend | None = None,
         certificates: ssl.SSLContext | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -71,16 +69,11 @@ class HttpToolGateway:
         secret = self._secret(stored, url)
         try:
             answer = await self._answer(stored, url, body, secret, request)
-        except (
-            httpcore.TimeoutException,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-            httpx.TransportError,
-        ) as error:
+        except httpx2.TransportError as error:
             raise BusyError(f"{name} does not answer: {type(error).__name__}") from None
         return read(answer, f"The tool {name}", secret=secret, now_s=self._now_s(), texts=True)
 
-    def _secret(self, stored: StoredTool, url: httpx.URL) -> bytes | None:
+    def _secret(self, stored: StoredTool, url: httpx2.URL) -> bytes | None:
         if stored.sealed is None or not stored.tool.http.needs_secret:
             return None
         name = stored.tool.name
@@ -93,10 +86,10 @@ class HttpToolGateway:
             raise ToolError(f"The tool {name} can't be called: its secret can't be read on this system.") from None
 
     async def _answer(
-        self, stored: StoredTool, url: httpx.URL, body: bytes | None, secret: bytes | None, request: ToolRequest
+        self, stored: StoredTool, url: httpx2.URL, body: bytes | None, secret: bytes | None, request: ToolRequest
     ) -> Answer:
         silence_s = request.tool.timeout_s
-        headers = httpx.Headers({"User-Agent": USER_AGENT, "Accept": "application/json, text/*;q=0.9"})
+        headers = httpx2.Headers({"User-Agent": USER_AGENT, "Accept": "application/json, text/*;q=0.9"})
         for name, value in stored.tool.http.headers.items():
             headers[name] = value.replace(SECRET, secret.decode("ascii")) if secret is not None else value
         headers.update(
@@ -110,7 +103,7 @@ class HttpToolGateway:
                 "X-Dramac-Execution": request.execution_id,
             }
         )
-        asked = httpx.Request(
+        asked = httpx2.Request(
             stored.tool.http.method,
             url,
             headers=headers,

@@ -21,7 +21,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import orjson
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -99,7 +99,7 @@ class HttpCall(Message):
         if self.method not in ("GET", "DELETE"):
             return url, orjson.dumps(rest)
         if rest:
-            query = str(httpx.QueryParams([(name, _text(name, value)) for name, value in rest.items()]))
+            query = str(httpx2.QueryParams([(name, _text(name, value)) for name, value in rest.items()]))
             url += ("&" if "?" in url else "?") + query
         return url, None
 

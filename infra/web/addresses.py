@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from processors.tools.port import ToolError
 
@@ -84,7 +84,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def checked_url(text: str, exempt: Iterable[Exemption] = ()) -> httpx.URL:
+def checked_url(text: str, exempt: Iterable[Exemption] = ()) -> httpx2.URL:
     """Return the URL, if its form is that of a public page. Its host's addresses are checked where it is connected to.
 
     Raises:
@@ -95,9 +95,9 @@ def checked_url(text: str, exempt: Iterable[Exemption] = ()) -> httpx.URL:
     if any(character <= " " or character in '\\"<>^`{|}' or character == "\x7f" for character in text):
         raise ToolError(f"{_shown(text)} is not a URL: it holds spaces or characters that must be encoded.")
     try:
-        url = httpx.URL(text)
+        url = httpx2.URL(text)
         host, port = url.raw_host.decode("ascii").lower(), url.port
-    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+    except (httpx2.InvalidURL, UnicodeError, ValueError) as error:
         raise ToolError(f"{_shown(text)} is not a URL: write it like https://example.com/page.") from error
     if url.scheme not in DEFAULT_PORTS or not host:
         raise ToolError(f"{_shown(text)} can't be read: only http:// and https:// pages can.")

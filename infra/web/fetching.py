@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpcore
-import httpx
+import httpx2
 
 from infra.web.addresses import Exemption, checked_url
 from infra.web.connecting import CheckedTransport, Connector
@@ -66,7 +65,7 @@ class WebFetcher:
             connector: Makes the connections; by default one to public addresses and to those of `exempt`.
             exempt: Further hosts and ports whose URLs are let through.
             timeout_s: For all of one fetch.
-            certificates: Whom to trust; by default the authorities that browsers trust.
+            certificates: Whom to trust; by default the authorities that this machine's system trusts.
         """
         self._exempt = frozenset(exempt)
         self._certificates = certificates
@@ -98,10 +97,10 @@ class WebFetcher:
         async with self._bounded(url), self._answer("POST", target, headers, body) as response:
             return await _page(response, url)
 
-    def _next(self, target: httpx.URL, location: str) -> httpx.URL:
+    def _next(self, target: httpx2.URL, location: str) -> httpx2.URL:
         try:
             joined = str(target.join(location))
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx2.InvalidURL, ValueError) as error:
             raise ToolError(f"{_shown(str(target))} redirects to something that is not a URL.") from error
         return checked_url(joined, self._exempt)
 
@@ -115,16 +114,16 @@ class WebFetcher:
             if not deadline.expired():
                 raise
             raise ToolError(f"{_shown(url)} took longer than {self._timeout_s:g} s.", retryable=True) from error
-        except (httpcore.TimeoutException, httpcore.NetworkError, httpx.TransportError) as error:
-            raise ToolError(f"{_shown(url)} can't be reached at the moment.", retryable=True) from error
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol, httpx.InvalidURL, httpx.DecodingError) as error:
+        except (httpx2.ProtocolError, httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.DecodingError) as error:
             raise ToolError(f"{_shown(url)} answered something that can't be read.") from error
+        except httpx2.TransportError as error:
+            raise ToolError(f"{_shown(url)} can't be reached at the moment.", retryable=True) from error
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> AsyncIterator[httpx.Response]:
-        request = httpx.Request(
+        self, method: str, url: httpx2.URL, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        request = httpx2.Request(
             method,
             url,
             headers={
@@ -145,7 +144,7 @@ class WebFetcher:
                 await response.aclose()
 
 
-async def _page(response: httpx.Response, url: str) -> Page:
+async def _page(response: httpx2.Response, url: str) -> Page:
     if response.status_code >= 400:
         passing = response.status_code in (429, 502, 503, 504)
         raise ToolError(f"{_shown(url)} answered with status {response.status_code}.", retryable=passing)
@@ -158,7 +157,7 @@ async def _page(response: httpx.Response, url: str) -> Page:
     return Page(url, response.status_code, kind, text.removeprefix("\ufeff"), cut)
 
 
-async def _body(response: httpx.Response, url: str) -> tuple[bytes, bool]:
+async def _body(response: httpx2.Response, url: str) -> tuple[bytes, bool]:
     """Return as much of the body as we take, and whether there was more: never more than that is held."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     unpack = _unpacker(encoding, url)

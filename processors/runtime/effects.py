@@ -8,16 +8,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 from processors.agents.state import Agent
 from processors.executions import delegation
-from processors.executions.context import ContextPort
 from processors.executions.prompt import messages_of
 from processors.executions.state import Run
 from processors.models.call import Attempt, call_model, fallbacks_of, without_usage
-from processors.models.port import ModelPort, ModelReply, ModelRequest
+from processors.models.port import ModelRequest
 from processors.runtime.awaiting import (
     AskToStart,
     AssembleContext,
@@ -30,7 +28,11 @@ from processors.runtime.awaiting import (
     TellDelegator,
     Timer,
 )
-from processors.tools.port import ToolPort, ToolRequest
+from processors.runtime.process import Process
+from processors.runtime.replies import attempt_of, given_up, model_failure, storable, thought_of
+from processors.runtime.work import Alarm, Handle, Work
+from processors.telling import FIRST_RETRY_S, LAST_RETRY_S, send_until_acknowledged
+from processors.tools.port import ToolRequest
 from schemas.commands import (
     ERROR_CHARS,
     AnyCommand,
@@ -38,10 +40,7 @@ from schemas.commands import (
     DoubtTool,
     EndWait,
     ExpireApproval,
-    RecordAttempt,
     RecordContext,
-    RecordModelFailure,
-    RecordThought,
     RecordToolResult,
     ReportDelegation,
     RunCommand,
@@ -49,95 +48,13 @@ from schemas.commands import (
     StartTool,
     TimeOutExecution,
 )
-from schemas.envelope import EVENT_LIMIT_BYTES
-from schemas.errors import AppendError, DramacError, ModelError, UnavailableError
+from schemas.errors import DramacError, ModelError, UnavailableError
 from schemas.ids import AgentId, CallId, CommandId, ExecutionId, random_id
-from streams.log import Draft, Log
 from streams.records import Asked, encode_command
-from streams.topics import COMMANDS
 
 logger = logging.getLogger(__name__)
 
-THOUGHT_LIMIT_BYTES = EVENT_LIMIT_BYTES - 16 * 1024  # its event also has ids, a price and more
-SHALLOW_BRACKETS = 64  # so few can't be nested too deeply for any reader
-FIRST_RETRY_S = 0.2
-LAST_RETRY_S = 10.0
 ACTOR = "system:worker"
-
-
-@dataclass(slots=True)
-class Process:
-    """What all partitions of one process share. `runner` names this process, anew at each start.
-
-    `begun` has every call that can't be repeated and was begun here, until the log has what became of it: none is begun
-    twice, and none is cancelled when its partition moves or restores. `telling` are results on their way into the log:
-    they were paid for, and nothing cancels them either. Both outlive every partition's state.
-    """
-
-    log: Log
-    models: ModelPort
-    tools: ToolPort
-    context: ContextPort
-    runner: str = field(default_factory=lambda: f"runner-{random_id()}")
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    begun: dict[CallId, asyncio.Task[None]] = field(default_factory=dict)
-    telling: set[asyncio.Task[None]] = field(default_factory=set)
-
-
-class _Work:
-    """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done.
-
-    `reserved` is how many reservations its run had, as far as the log has acknowledged them.
-    """
-
-    __slots__ = ("_more", "reserved", "task", "tells")
-
-    def __init__(self, reserved: int = 0) -> None:
-        """Hold no task yet."""
-        self.task: asyncio.Task[None] | None = None
-        self.tells = False
-        self.reserved = reserved
-        self._more = asyncio.Event()
-
-    def notice(self, reserved: int) -> None:
-        """Let what waits for a further reservation go on."""
-        if reserved > self.reserved:
-            self.reserved = reserved
-            self._more.set()
-
-    async def until_reserved(self, count: int) -> None:
-        """Wait for the reservation of that number; without one, the task is cancelled."""
-        while self.reserved < count:
-            self._more.clear()
-            await self._more.wait()
-
-    def cancel(self) -> None:
-        """Cancel the task, unless it has a result to tell."""
-        if self.task is not None and not self.tells:
-            self.task.cancel()
-
-
-class _Alarm:
-    """A task that begins later: nearly all timers are cancelled long before, and a task is dear."""
-
-    __slots__ = ("_begun", "_handle")
-
-    def __init__(self, wait_s: float, begin: Callable[[], asyncio.Task[None]]) -> None:
-        """Begin the task after `wait_s`."""
-        self._begun: asyncio.Task[None] | None = None
-        self._handle = asyncio.get_running_loop().call_later(wait_s, self._ring, begin)
-
-    def _ring(self, begin: Callable[[], asyncio.Task[None]]) -> None:
-        self._begun = begin()
-
-    def cancel(self) -> None:
-        """Cancel it, begun or not."""
-        self._handle.cancel()
-        if self._begun is not None:
-            self._begun.cancel()
-
-
-Handle = asyncio.Task[None] | _Work | _Alarm
 
 
 class Effects:
@@ -165,7 +82,7 @@ class Effects:
             for effect in wanted:
                 if effect not in running:
                     running[effect] = self._start(agent, run, effect)
-                elif run.reserved and isinstance(work := running[effect], _Work):
+                elif run.reserved and isinstance(work := running[effect], Work):
                     work.notice(run.reserved)
         if not running:
             del self._running[run_id]
@@ -190,11 +107,11 @@ class Effects:
     def _start(self, agent: Agent, run: Run, effect: Effect) -> Handle:
         match effect:
             case CallModel():
-                work = _Work(run.reserved)
+                work = Work(run.reserved)
                 work.task = self._task(self._call_model(agent, run, self._model_request(agent, run), work))
                 return work
             case CallTool(call_id=call_id):
-                work = _Work()
+                work = Work()
                 work.task = self._task(self._call_when_held(run, self._tool_request(run, call_id), work))
                 return work
             case AssembleContext():
@@ -263,10 +180,10 @@ class Effects:
             max_tokens=config.max_tokens,
         )
 
-    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: _Work) -> None:
+    async def _call_model(self, agent: Agent, run: Run, request: ModelRequest, work: Work) -> None:
         async def tell(attempt: Attempt) -> None:
             further = work.reserved + 1
-            await asyncio.shield(self._told_alone(run, _attempt(request, attempt)))
+            await asyncio.shield(self._told_alone(run, attempt_of(request, attempt)))
             if is_capped and attempt.usage is not None and not work.tells:
                 await work.until_reserved(further)  # what was reserved is spent: the next try needs as much again
 
@@ -276,18 +193,18 @@ class Effects:
         try:
             reply = await call_model(self._process.models, request, fallbacks=others, tell=tell)
         except ModelError as error:
-            await self._tell_result(run, _given_up(request, error), work)
+            await self._tell_result(run, given_up(request, error), work)
             return
         except Exception:
             logger.exception("a model adapter failed", extra={"execution_id": run.id, "step": request.step})
-            await self._tell_result(run, _model_failure(request, "internal", "the adapter failed", None), work)
+            await self._tell_result(run, model_failure(request, "internal", "the adapter failed", None), work)
             return
-        thought = _thought(request, reply)
-        encoded, fault = _encoded(thought)
+        thought = thought_of(request, reply)
+        encoded, fault = storable(thought)
         if fault is None:
             await self._tell_result(run, thought, work, encoded)
         else:
-            await self._tell_result(run, _model_failure(request, *fault, reply), work)
+            await self._tell_result(run, model_failure(request, *fault, reply), work)
         if not reply.settled:
             await tell(without_usage(reply))
 
@@ -307,7 +224,7 @@ class Effects:
             depth=run.trigger.depth,
         )
 
-    async def _call_when_held(self, run: Run, request: ToolRequest, work: _Work) -> None:
+    async def _call_when_held(self, run: Run, request: ToolRequest, work: Work) -> None:
         await self._until_held()
         await self._call_tool(run, request, work)
 
@@ -315,14 +232,14 @@ class Effects:
         """Begin the call in a task of its own, which nothing cancels; until then it may be begun elsewhere."""
         await self._until_held()
         if request.call_id not in self._process.begun:
-            self._process.begun[request.call_id] = self._task(self._call_tool(run, request, _Work()))
+            self._process.begun[request.call_id] = self._task(self._call_tool(run, request, Work()))
 
     def _settled(self, call_id: CallId) -> None:
         """Forget a call when it has ended: the log says by now that it must not be begun again."""
         if (begun := self._process.begun.get(call_id)) is not None:
             begun.add_done_callback(lambda _: self._process.begun.pop(call_id, None))
 
-    async def _call_tool(self, run: Run, request: ToolRequest, work: _Work) -> None:
+    async def _call_tool(self, run: Run, request: ToolRequest, work: Work) -> None:
         begun_s = time.perf_counter()
         try:
             result = await self._process.tools.call(request)
@@ -377,9 +294,9 @@ class Effects:
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
-    def _arm(self, run: Run, timer: Timer) -> "_Alarm":
+    def _arm(self, run: Run, timer: Timer) -> Alarm:
         wait_s = max(0.0, (timer.due_ms - self._process.now_ms()) / 1000)
-        return _Alarm(wait_s, lambda: self._task(self._ring(run, timer)))
+        return Alarm(wait_s, lambda: self._task(self._ring(run, timer)))
 
     async def _ring(self, run: Run, timer: Timer) -> None:
         retry_s = FIRST_RETRY_S
@@ -401,7 +318,7 @@ class Effects:
         while not self._holds():  # noqa: ASYNC110 - who holds it is the group's to say, and it tells by polling
             await asyncio.sleep(FIRST_RETRY_S)
 
-    async def _tell_result(self, run: Run, command: RunCommand, work: _Work, encoded: bytes | None = None) -> None:
+    async def _tell_result(self, run: Run, command: RunCommand, work: Work, encoded: bytes | None = None) -> None:
         """Tell what was paid for or done: from here on nothing cancels it."""
         work.tells = True
         if (task := work.task or asyncio.current_task()) is None:
@@ -414,7 +331,7 @@ class Effects:
 
     def _told_alone(self, run: Run, command: RunCommand) -> asyncio.Task[None]:
         """Return a task of its own that tells what was paid for, while its caller may yet be cancelled."""
-        work = _Work()
+        work = Work()
         work.task = self._task(self._tell_result(run, command, work))
         return work.task
 
@@ -423,82 +340,3 @@ class Effects:
         id_ = CommandId(random_id())
         asked = Asked(id_, run.site_id, run.agent_id, ACTOR, run.correlation_id, command)
         await send_until_acknowledged(self._process.log, encode_command(asked, encoded), self._partition)
-
-
-async def send_until_acknowledged(log: Log, draft: Draft, partition: int | None = None, topic: str = COMMANDS) -> None:
-    """Send a command, or what else may stand twice, again and again until the log has it."""
-    retry_s = FIRST_RETRY_S
-    while True:
-        try:
-            await log.send(topic, draft, partition=partition)
-        except (AppendError, UnavailableError) as error:
-            logger.warning("a record of %r was not acknowledged, it is sent again: %s", topic, error)
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 2, LAST_RETRY_S)
-        else:
-            return
-
-
-def _thought(request: ModelRequest, reply: ModelReply) -> RecordThought:
-    return RecordThought(
-        execution_id=request.execution_id,
-        step=request.step,
-        reply_id=reply.reply_id,
-        provider=reply.provider,
-        model=reply.model,
-        text=reply.text,
-        tool_calls=reply.tool_calls,
-        finish_reason=reply.finish_reason,
-        usage=reply.usage,
-        latency_ms=reply.latency_ms,
-    )
-
-
-def _attempt(request: ModelRequest, attempt: Attempt) -> RecordAttempt:
-    return RecordAttempt(
-        execution_id=request.execution_id,
-        step=request.step,
-        reply_id=attempt.reply_id,
-        provider=attempt.provider,
-        model=attempt.model,
-        reason=attempt.reason[:100],
-        message=attempt.message[:ERROR_CHARS],
-        usage=attempt.usage,
-        unsettled=attempt.unsettled,
-    )
-
-
-def _encoded(thought: RecordThought) -> tuple[bytes, tuple[str, str] | None]:
-    """Return a thought's bytes, and why the log can't take it, in a word and a sentence: it is metered all the same."""
-    encoded = b""
-    try:
-        encoded = thought.encode()
-        if len(encoded) > THOUGHT_LIMIT_BYTES:
-            return encoded, (
-                "reply_too_large",
-                f"the reply has {len(encoded)} bytes, {THOUGHT_LIMIT_BYTES} are allowed",
-            )
-        if encoded.count(b"{") + encoded.count(b"[") > SHALLOW_BRACKETS:
-            RecordThought.model_validate_json(encoded)  # what is nested too deeply is written but not read
-    except ValueError as error:
-        return encoded, ("invalid_reply", f"the reply can't be stored: {type(error).__name__}")
-    return encoded, None
-
-
-def _given_up(request: ModelRequest, error: ModelError) -> RecordModelFailure:
-    failure = _model_failure(request, error.reason, str(error), None)
-    provider, model = error.asked or (request.provider, request.model)
-    return failure.model_copy(update={"provider": provider, "model": model, "usage": error.spent})
-
-
-def _model_failure(request: ModelRequest, reason: str, message: str, reply: ModelReply | None) -> RecordModelFailure:
-    return RecordModelFailure(
-        execution_id=request.execution_id,
-        step=request.step,
-        reply_id=reply.reply_id if reply is not None else random_id(),
-        provider=reply.provider if reply is not None else request.provider,
-        model=reply.model if reply is not None else request.model,
-        reason=reason[:100],
-        message=message[:ERROR_CHARS],
-        usage=reply.usage if reply is not None else None,
-    )

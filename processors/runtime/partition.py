@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from processors.runtime.awaiting import Effect, awaiting
 from processors.runtime.checkpoints import Checkpoints, End, end_at
 from processors.runtime.decision import Decision, apply, decision_of
-from processors.runtime.effects import Effects, Process
+from processors.runtime.effects import Effects
 from processors.runtime.log_identity import LogIds, check_causes, check_image, check_same_log, read_log_ids
+from processors.runtime.process import Process
 from processors.runtime.reading import asked, fold
 from processors.runtime.schedules import Schedules, may_change_schedules
 from processors.runtime.stream import Stream, run_of

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from processors.agents.schedules import follow
 from processors.agents.state import Agent
-from processors.runtime.effects import ACTOR, FIRST_RETRY_S, LAST_RETRY_S, Process, send_until_acknowledged
+from processors.runtime.effects import ACTOR
+from processors.runtime.process import Process
+from processors.telling import FIRST_RETRY_S, LAST_RETRY_S, send_until_acknowledged
 from schemas.events import (
     AgentActivated,
     AgentCreated,

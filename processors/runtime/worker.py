@@ -5,8 +5,8 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
-from processors.runtime.effects import Process
 from processors.runtime.partition import Partition
+from processors.runtime.process import Process
 from streams.log import Member
 from streams.topics import COMMANDS
 

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 
-from processors.runtime.effects import send_until_acknowledged
 from processors.signals.counting import Counting
+from processors.telling import send_until_acknowledged
 from schemas.errors import LogTruncatedError, UnavailableError
 from streams.dead_letters import dead_letter
 from streams.log import Log, Record

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from processors.runtime.effects import send_until_acknowledged
 from processors.signals.observations import observations
+from processors.telling import send_until_acknowledged
 from processors.triggers.directory import Directory, ends_of
 from processors.triggers.goals import goal_drafts
 from processors.triggers.module_events import read_module_event

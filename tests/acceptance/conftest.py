@@ -17,6 +17,7 @@ from projections.migrate import migrate
 from streams.kafka import KafkaLog
 from streams.kafka_topics import create_topics
 from tests.acceptance.system import System
+from tests.databases import own_database
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -24,15 +25,8 @@ async def system(postgres_url: str, session_dir: Path) -> AsyncIterator[System]:
     name = f"acceptance_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}"
     home = session_dir / name
     home.mkdir()
-    admin = await asyncpg.connect(postgres_url)
-    try:
-        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        await admin.execute(f'CREATE DATABASE "{name}"')
-    finally:
-        await admin.close()
-    server, _, options = postgres_url.partition("?")
-    async with KafkaServer(home / "kafka") as kafka:
-        endpoints = Endpoints(kafka.address, f"{server.rpartition('/')[0]}/{name}?{options}")
+    async with own_database(postgres_url, "acceptance") as url, KafkaServer(home / "kafka") as kafka:
+        endpoints = Endpoints(kafka.address, url)
         await create_topics(kafka.address, partitions=4, replication_factor=1, module_topics=("module.events",))
         async with KafkaLog(kafka.address) as log, asyncpg.create_pool(endpoints.postgres, min_size=1) as pool:
             await migrate(pool)

@@ -9,7 +9,7 @@ import pytest
 
 from infra.models.scripted import PROVIDER, ScriptedModel
 from processors.models.call import ModelPorts
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from schemas.catalogue import Catalogue
 from schemas.commands import StartExecution

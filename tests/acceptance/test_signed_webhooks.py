@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from infra.hooks.conditions import configs_in
@@ -47,7 +47,7 @@ class Api:
 
     process: "subprocess.Popen[bytes]"
     log: Path
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
 
 def _start(system: System, path: Path) -> "subprocess.Popen[bytes]":
@@ -79,7 +79,7 @@ async def serving(system: System, name: str) -> AsyncIterator[Api]:
 
         await until(started, "the API serves", READY_S)
         url = path.read_text().partition("serving at ")[2].split()[0]
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
             yield Api(process, path, client)
     finally:
         if process.poll() is None:

@@ -3,9 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
-
-import asyncpg
 
 from infra.modules.sandbox import SCHEMA
 from infra.reports.gateway import ReportGateway
@@ -18,6 +15,7 @@ from projections.db import Pool
 from projections.migrate import migrate
 from schemas.ids import AgentId, CallId, ExecutionId, SiteId, random_id
 from schemas.message import Json, JsonObject
+from tests.databases import own_pool
 
 TEMPLATES = load_templates()
 REGISTRY = Registry((*BUILTIN, report_tool(TEMPLATES)))
@@ -62,18 +60,11 @@ INSERT INTO projections.ai_usage_models_daily VALUES ($1, $2, $3, 'openai', 'gpt
 @asynccontextmanager
 async def opened_database(postgres_url: str) -> AsyncIterator[tuple[Pool, str]]:
     """Yield a pool of a database of its own, with all tables, and its name."""
-    name = f"reports_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with asyncpg.create_pool(postgres_url, database=name, min_size=1, max_size=8) as pool:
-            await migrate(pool)
-            await SCHEMA.ensure(pool)
-            await gateway(pool).open()
-            yield pool, name
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with own_pool(postgres_url, "reports", size=8) as pool:
+        await migrate(pool)
+        await SCHEMA.ensure(pool)
+        await gateway(pool).open()
+        yield pool, await pool.fetchval("SELECT current_database()")
 
 
 def gateway(pool: Pool, now: datetime = NOW) -> ReportGateway:

@@ -5,20 +5,20 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 
 from infra.http.server import listen, serve, url_of
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def served(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """Serve `app` while the block runs, and yield a client of it."""
     listening = listen("127.0.0.1", 0)
     url = url_of(listening)
     serving = asyncio.create_task(serve(app, listening))
     try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
             yield client
     finally:
         serving.cancel()
@@ -26,7 +26,7 @@ async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
             await serving
 
 
-async def raw_request(client: httpx.AsyncClient, sent: bytes, *more: bytes, pause_s: float = 0.0) -> bytes:
+async def raw_request(client: httpx2.AsyncClient, sent: bytes, *more: bytes, pause_s: float = 0.0) -> bytes:
     """Send bytes as they are, then each of `more` after a pause, until something comes back; return all of it."""
     reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     answer = asyncio.create_task(reader.read())

@@ -15,7 +15,7 @@ from infra.modules.doors import Doors
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
 from infra.reports.rendering import print_report
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.tools.port import ToolPort, ToolRequest, ToolResult
 from projections.db import Pool
 from projections.projector import Projector

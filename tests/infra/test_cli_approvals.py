@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
@@ -11,6 +10,7 @@ import pytest_asyncio
 from infra.cli.approvals import time_left
 from infra.cli.common import NOT_FOUND, USAGE
 from projections.projector import Projector
+from tests.databases import database_url
 from tests.infra.cli_runs import dramac
 from tests.infra.report_places import opened_database
 from tests.projections.histories import OTHER_SITE, SITE, Stream
@@ -37,7 +37,7 @@ async def settings(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) 
         await journal.tell(stream, theirs)
         await Projector(journal, pool).catch_up()
         yield {
-            "DRAMAC_POSTGRES": urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")),
+            "DRAMAC_POSTGRES": database_url(postgres_url, name),
             "DRAMAC_KAFKA": "127.0.0.1:1",
             "DRAMAC_DATA_DIR": str(tmp_path_factory.mktemp("data")),
             "DRAMAC_SITE": SITE,

@@ -1,10 +1,12 @@
 """What a person sees when something is not there or wrong: one line on standard error, and an exit code."""
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
 
+from infra.cli import doctor
 from infra.cli.common import UNAVAILABLE, USAGE
 from tests.infra.cli_runs import dramac
 from tests.streams.dumps import busy_place
@@ -66,6 +68,19 @@ def test_the_doctor_finds_servers_that_do_not_answer(tmp_path: Path) -> None:
     assert (ran.code, ran.err) == (1, "")
     assert ran.out.count("✗") == 2
     assert "secret" not in ran.out
+
+
+def test_the_doctor_tells_where_no_https_can_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._certificates().state == "ok"
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    nowhere = ssl.get_default_verify_paths()._replace(openssl_capath=str(tmp_path / "none"))
+    monkeypatch.setattr(doctor, "system_certificates", lambda: bare)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+    found = doctor._certificates()
+    assert (found.state, "ca-certificates" in found.text) == ("skipped", True)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "0a1b2c3d.0").touch()
+    assert doctor._certificates().state == "ok"
 
 
 def test_the_doctor_finds_a_data_directory_that_can_not_be_written(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -21,6 +19,7 @@ from streams.kafka_topics import create_definitions
 from streams.log import Draft
 from streams.partitioner import partition_of
 from streams.topics import EVENTS, MODULE_EVENTS, TopicDefinition, log_id, module_topic
+from tests.databases import database_url, own_database
 from tests.infra.cli_runs import PROJECT, dramac, dramac_process
 from tests.streams.dumps import SITE, agent, busy_place
 
@@ -53,12 +52,8 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="module")
 async def database(postgres_url: str) -> AsyncIterator[str]:
     """An empty database."""
-    name = f"cli_{os.urandom(4).hex()}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    async with own_database(postgres_url, "cli") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +252,7 @@ def test_a_log_without_anchors_is_verified_and_says_so(filled: Settings, postgre
 
 
 def without_tables(postgres_url: str) -> str:
-    return urlunsplit(urlsplit(postgres_url)._replace(path="/template1"))
+    return database_url(postgres_url, "template1")
 
 
 def test_a_whole_log_is_verified(anchored: Settings) -> None:

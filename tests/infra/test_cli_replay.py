@@ -12,7 +12,7 @@ import pytest_asyncio
 from infra.cli.common import FAILED, NOT_FOUND, USAGE
 from infra.dev.kafka import KafkaServer
 from processors.runtime import decision as deciding
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.stream import Stream, decide
 from processors.runtime.worker import Worker
 from schemas.commands import AnyCommand

@@ -14,7 +14,7 @@ from infra.models.scripted import ScriptedModel
 from infra.modules.router import ToolRouter
 from infra.wiring import SANDBOX_MODULES
 from processors.agents.goals import goal_commands
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from processors.tools.port import ToolRequest
 from processors.tools.registry import BUILTIN, Registry

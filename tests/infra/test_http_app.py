@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, FastAPI, Request
@@ -70,12 +70,12 @@ def make_app(gate: asyncio.Event | None = None) -> FastAPI:
 
 
 @pytest_asyncio.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
     async with served(make_app()) as client:
         yield client
 
 
-def problem(answer: httpx.Response, status: int, word: str) -> str:
+def problem(answer: httpx2.Response, status: int, word: str) -> str:
     """The sentence of a problem, which is what it should be."""
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -87,18 +87,18 @@ def problem(answer: httpx.Response, status: int, word: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/things/", "/hooks", "/docs", "/%00", "/..%2f..%2fetc/passwd"])
-async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient, path: str) -> None:
+async def test_what_is_not_there_is_a_problem(client: httpx2.AsyncClient, path: str) -> None:
     assert problem(await client.get(path), 404, "not-found") == "there is nothing at this address"
 
 
-async def test_a_method_that_is_not_there_is_a_problem_that_names_the_others(client: httpx.AsyncClient) -> None:
+async def test_a_method_that_is_not_there_is_a_problem_that_names_the_others(client: httpx2.AsyncClient) -> None:
     answer = await client.delete("/things")
     problem(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "POST"
 
 
 async def test_what_does_not_validate_is_a_problem_that_names_the_field_and_not_its_content(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
 ) -> None:
     detail = problem(await client.post("/things", json={"count": SECRET, "password": [SECRET]}), 422, "invalid-request")
     assert "body.count" in detail
@@ -109,21 +109,21 @@ async def test_what_does_not_validate_is_a_problem_that_names_the_field_and_not_
 
 
 @pytest.mark.parametrize("name", ERRORS)
-async def test_our_errors_are_problems(client: httpx.AsyncClient, name: str) -> None:
+async def test_our_errors_are_problems(client: httpx2.AsyncClient, name: str) -> None:
     _, status, word = ERRORS[name]
     answer = await client.get(f"/errors/{name}")
     problem(answer, status, word)
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
-async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx.AsyncClient) -> None:
+async def test_a_bug_is_a_problem_that_tells_nothing(client: httpx2.AsyncClient) -> None:
     assert "not with what you sent" in problem(await client.get("/errors/KeyError"), 500, "internal")
 
 
 @pytest.mark.parametrize("path", ["/bytes", "/things"])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_body_over_the_limit_is_refused_and_its_sender_hears_it(
-    client: httpx.AsyncClient, path: str, is_chunked: bool
+    client: httpx2.AsyncClient, path: str, is_chunked: bool
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(100):
@@ -136,14 +136,14 @@ async def test_a_body_over_the_limit_is_refused_and_its_sender_hears_it(
     problem(await client.post("/bytes", content=b"x" * (LIMIT + 1)), 413, "too-large")
 
 
-async def test_who_asks_first_or_announces_a_flood_is_refused_before_it_sends(client: httpx.AsyncClient) -> None:
+async def test_who_asks_first_or_announces_a_flood_is_refused_before_it_sends(client: httpx2.AsyncClient) -> None:
     for headers in (b"Content-Length: 200000\r\nExpect: 100-continue\r\n", b"Content-Length: 99999999999\r\n"):
         answer = await raw_request(client, b"POST /bytes HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"application/problem+json" in answer
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx2.AsyncClient) -> None:
     head = b"POST /bytes HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
     assert (await raw_request(client, head)).startswith(b"HTTP/1.1 408 ")
     # Byte after byte, each in good time, all of them not.
@@ -172,7 +172,7 @@ async def test_a_request_under_way_ends_before_the_server_does() -> None:
     listening = listen("127.0.0.1", 0)
     url = url_of(listening)
     serving = asyncio.create_task(serve(app, listening))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
         waiting = asyncio.create_task(client.get(url + "/wait"))
         await app.state.started.wait()
         serving.cancel()
@@ -181,7 +181,7 @@ async def test_a_request_under_way_ends_before_the_server_does() -> None:
         assert (await waiting).json() == {"status": "done"}
         with pytest.raises(asyncio.CancelledError):
             await serving
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(httpx2.ConnectError):
             await client.get(url + "/health/live")
 
 
@@ -216,5 +216,5 @@ async def test_ready_is_who_has_all_its_parts() -> None:
         assert (await client.get("/health/ready")).status_code == 503
 
 
-async def test_the_api_describes_itself_and_shows_no_secret(client: httpx.AsyncClient) -> None:
+async def test_the_api_describes_itself_and_shows_no_secret(client: httpx2.AsyncClient) -> None:
     assert "/things" in (await client.get("/openapi.json")).json()["paths"]

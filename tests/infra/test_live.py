@@ -12,7 +12,7 @@ from infra.models.addresses import ProviderAddress
 from infra.models.opening import open_models
 from infra.watching import watch_run
 from processors.models.port import Delta, ModelReply, ModelRequest
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from schemas.chat import ChatMessage, Usage
 from schemas.envelope import EventEnvelope
 from schemas.errors import ModelError, UnavailableError

@@ -9,7 +9,7 @@ from infra.models.provider import Timeouts
 from infra.models.providers import ProviderConfig, make_provider
 from processors.models.call import ModelPorts, call_model
 from processors.runtime import effects
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from schemas.chat import Usage
 from schemas.commands import StartExecution
 from schemas.events import Event, ExecutionCompleted, ExecutionFailed, StepAttemptFailed

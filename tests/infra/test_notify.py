@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 import orjson
 import pytest
 import pytest_asyncio
@@ -27,18 +27,18 @@ ADDRESS = ModuleAddress(url=HttpUrl("https://chat.example.com/approvals"), secre
 
 
 @dataclass
-class Receiver(httpx.AsyncBaseTransport):
+class Receiver(httpx2.AsyncBaseTransport):
     """Answers with these statuses, then with 204; 0 stands for no answer."""
 
     statuses: list[int] = field(default_factory=list)
-    received: list[httpx.Request] = field(default_factory=list)
+    received: list[httpx2.Request] = field(default_factory=list)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.received.append(request)
         status = self.statuses.pop(0) if self.statuses else 204
         if status == 0:
-            raise httpx.ConnectError("nobody is there")
-        return httpx.Response(status, headers={"location": "https://elsewhere.example.com"})
+            raise httpx2.ConnectError("nobody is there")
+        return httpx2.Response(status, headers={"location": "https://elsewhere.example.com"})
 
     @property
     def ids(self) -> list[str]:
@@ -131,7 +131,7 @@ async def test_what_a_process_was_telling_as_it_died_is_told_by_the_next(pool: P
     hanging, receiver = asyncio.Event(), Receiver()
 
     class Dies(Receiver):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             hanging.set()
             await asyncio.Event().wait()
             raise AssertionError

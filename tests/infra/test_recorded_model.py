@@ -7,7 +7,7 @@ import pytest
 from infra.models.opening import open_models
 from infra.models.recorded import RecordedModel
 from processors.models.port import ModelPort, ModelRequest
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from schemas.chat import ChatMessage
 from schemas.errors import ConfigurationError, ModelError
 from schemas.events import ExecutionFailed, ExecutionStarted, StepModelFailed, StepThought, ToolRequested

@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -14,9 +13,11 @@ from infra.modules.sandbox_seed import SEED_CONTACTS
 from processors.tools.port import ToolError, ToolRequest
 from processors.tools.registry import BUILTIN, Registry
 from processors.tools.validation import validator_for
+from projections.db import Pool
 from schemas.errors import AppendError, UnavailableError
 from schemas.ids import AgentId, CallId, ExecutionId, SiteId, random_id
 from schemas.message import Json, JsonObject
+from tests.databases import own_pool
 
 REGISTRY = Registry(BUILTIN)
 AGENT = AgentId("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -54,29 +55,22 @@ class Published:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
     """A database of this module's own."""
-    name = f"sandbox_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with asyncpg.create_pool(postgres_url, database=name, min_size=1, max_size=12) as opened:
-            await Sandbox(opened, Published()).open()
-            yield opened
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with own_pool(postgres_url, "sandbox", size=12) as opened:
+        await Sandbox(opened, Published()).open()
+        yield opened
 
 
 @pytest_asyncio.fixture
-async def published(pool: "asyncpg.Pool[asyncpg.Record]") -> Published:
+async def published(pool: Pool) -> Published:
     """A publisher, and nothing left over from other tests."""
     await pool.execute("DELETE FROM sandbox.outbox")
     return Published()
 
 
 @pytest.fixture
-def sandbox(pool: "asyncpg.Pool[asyncpg.Record]", published: Published) -> Sandbox:
+def sandbox(pool: Pool, published: Published) -> Sandbox:
     return Sandbox(pool, published)
 
 
@@ -217,7 +211,7 @@ async def test_nul_and_lone_surrogates_are_replaced(sandbox: Sandbox, site: Site
 
 
 async def test_the_same_key_gives_the_same_result_and_one_row(
-    sandbox: Sandbox, site: SiteId, published: Published, pool: "asyncpg.Pool[asyncpg.Record]"
+    sandbox: Sandbox, site: SiteId, published: Published, pool: Pool
 ) -> None:
     asked = request(site, "email_send", to=["a@example.com"], subject="Hi", body="…")
     assert await send(sandbox, asked) == await send(sandbox, asked)
@@ -226,7 +220,7 @@ async def test_the_same_key_gives_the_same_result_and_one_row(
 
 
 async def test_the_same_key_at_the_same_time_gives_the_same_result_and_one_row(
-    sandbox: Sandbox, site: SiteId, published: Published, pool: "asyncpg.Pool[asyncpg.Record]"
+    sandbox: Sandbox, site: SiteId, published: Published, pool: Pool
 ) -> None:
     asked = request(site, "task_create", title="once")
     other = Sandbox(pool, published)
@@ -310,7 +304,7 @@ async def test_every_change_has_its_event(sandbox: Sandbox, site: SiteId, publis
 
 
 async def test_what_an_outage_left_over_is_told_though_nobody_calls_again(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, site: SiteId, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "LOOK_S", 0.01)
     sandbox = Sandbox(pool, published)
@@ -327,9 +321,7 @@ async def test_what_an_outage_left_over_is_told_though_nobody_calls_again(
     assert published.types == ["task.created"]
 
 
-async def test_opening_a_sandbox_that_is_there_waits_for_nobody(
-    pool: "asyncpg.Pool[asyncpg.Record]", published: Published
-) -> None:
+async def test_opening_a_sandbox_that_is_there_waits_for_nobody(pool: Pool, published: Published) -> None:
     async with pool.acquire() as db, db.transaction():  # of a process that hangs
         await db.execute("DELETE FROM sandbox.outbox")
         async with asyncio.timeout(5):
@@ -346,7 +338,7 @@ async def test_seeding_adds_what_is_missing_and_tells_nobody(
 
 
 async def test_a_change_stands_while_the_log_is_down_and_is_told_at_the_next_start(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published
+    pool: Pool, site: SiteId, published: Published
 ) -> None:
     published.is_down = True
     crashed = Sandbox(pool, published)
@@ -361,7 +353,7 @@ async def test_a_change_stands_while_the_log_is_down_and_is_told_at_the_next_sta
 
 
 async def test_a_log_that_hangs_keeps_no_caller_waiting(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, site: SiteId, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Hanging(Published):
         async def publish(self, **_: Json) -> None:
@@ -374,7 +366,7 @@ async def test_a_log_that_hangs_keeps_no_caller_waiting(
 
 
 async def test_an_event_that_was_out_before_the_crash_is_told_again_under_its_id(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published
+    pool: Pool, site: SiteId, published: Published
 ) -> None:
     await use(Sandbox(pool, published), site, "task_create", title="kept")
     await pool.execute("UPDATE sandbox.outbox SET published_at = NULL")  # the mark that a crash would have lost
@@ -384,7 +376,7 @@ async def test_an_event_that_was_out_before_the_crash_is_told_again_under_its_id
 
 
 async def test_what_a_publisher_takes_stays_published_when_another_event_fails(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published
+    pool: Pool, site: SiteId, published: Published
 ) -> None:
     published.refuses = "task.created"
     sandbox = Sandbox(pool, published)
@@ -397,9 +389,7 @@ async def test_what_a_publisher_takes_stays_published_when_another_event_fails(
     assert published.types == ["crm.contact.created", "task.created"]
 
 
-async def test_many_at_once_are_published_once_each(
-    pool: "asyncpg.Pool[asyncpg.Record]", site: SiteId, published: Published
-) -> None:
+async def test_many_at_once_are_published_once_each(pool: Pool, site: SiteId, published: Published) -> None:
     doors = [Sandbox(pool, published) for _ in range(3)]
     await asyncio.gather(*(use(doors[n % 3], site, "task_create", title=f"{n}") for n in range(30)))
     assert sorted(event["data"]["title"] for event in published.events) == sorted(str(n) for n in range(30))
@@ -409,7 +399,7 @@ async def test_many_at_once_are_published_once_each(
 
 
 async def test_a_call_that_is_cut_off_leaves_nothing(
-    sandbox: Sandbox, site: SiteId, published: Published, pool: "asyncpg.Pool[asyncpg.Record]"
+    sandbox: Sandbox, site: SiteId, published: Published, pool: Pool
 ) -> None:
     asked = request(site, "task_create", title="cut")
     async with pool.acquire() as db, db.transaction():
@@ -436,9 +426,7 @@ async def test_an_unknown_action_is_refused(sandbox: Sandbox, site: SiteId) -> N
         await sandbox.call("crm", "deleteEverything", request(site, "task_create", title="x"))
 
 
-async def test_two_processes_can_open_the_sandbox_at_once(
-    pool: "asyncpg.Pool[asyncpg.Record]", published: Published
-) -> None:
+async def test_two_processes_can_open_the_sandbox_at_once(pool: Pool, published: Published) -> None:
     await pool.execute("DROP SCHEMA sandbox CASCADE")
     await asyncio.gather(*(Sandbox(pool, published).open() for _ in range(4)))
 

@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from uuid import uuid4
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from pydantic import HttpUrl, SecretStr
@@ -22,6 +20,7 @@ from projections.db import Pool
 from schemas.chat import ChatMessage
 from schemas.errors import ConfigurationError, ModelError, NotFoundError, UnavailableError
 from schemas.ids import AgentId, ExecutionId, SiteId
+from tests.databases import own_pool
 from tests.fake_provider import FakeProvider
 from tests.processors.samples import OTHER_SITE, SITE
 
@@ -198,17 +197,10 @@ def test_refused_addresses(url: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    name = f"providers_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with asyncpg.create_pool(postgres_url, database=name, min_size=1, max_size=4) as opened:
-            await asyncio.gather(*(ProviderStore(opened).open() for _ in range(4)))
-            yield opened
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
+    async with own_pool(postgres_url, "providers") as opened:
+        await asyncio.gather(*(ProviderStore(opened).open() for _ in range(4)))
+        yield opened
 
 
 async def test_a_provider_is_kept_with_its_key_sealed_for_its_own_site(pool: Pool) -> None:

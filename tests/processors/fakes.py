@@ -10,8 +10,8 @@ from typing import Self
 from processors.executions.context import Context
 from processors.executions.state import Run
 from processors.models.port import ModelReply, ModelRequest
-from processors.runtime.effects import Process
 from processors.runtime.partition import Partition
+from processors.runtime.process import Process
 from processors.tools.port import ToolRequest, ToolResult
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue

@@ -11,7 +11,7 @@ import pytest
 from processors.executions.spending import LATE_MS
 from processors.models.port import ModelReply, ModelRequest
 from processors.runtime.awaiting import CallModel, awaiting
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from schemas.catalogue import Catalogue, Price
 from schemas.chat import Usage
 from schemas.commands import AnyCommand, CancelExecution, RecordContext, RecordThought

@@ -11,7 +11,7 @@ import pytest
 
 from processors.models.port import ModelRequest
 from processors.runtime.awaiting import TellDelegator, awaiting
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from processors.tools.builtin.delegation import DELEGATE_TOOL
 from processors.tools.port import ToolResult

@@ -3,27 +3,19 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
-import pytest
 import pytest_asyncio
 
 from projections.db import Pool
 from projections.rebuild import rebuild
+from tests.databases import own_database
 from tests.projections.journal import Journal, new_journal
 
 
 @pytest_asyncio.fixture(scope="module")
-async def database(postgres_url: str, request: pytest.FixtureRequest, worker_id: str) -> AsyncIterator[str]:
+async def database(postgres_url: str) -> AsyncIterator[str]:
     """URL of a fresh database, which no other xdist worker has."""
-    name = f"projections_{request.module.__name__.rpartition('.')[2]}_{worker_id}"
-    admin = await asyncpg.connect(postgres_url)
-    try:
-        await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        await admin.execute(f'CREATE DATABASE "{name}"')
-        server, _, options = postgres_url.partition("?")
-        yield f"{server.rpartition('/')[0]}/{name}?{options}"
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-    finally:
-        await admin.close()
+    async with own_database(postgres_url, "projections") as url:
+        yield url
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from processors import telling
 from processors.agents import decider as agent_decider
 from processors.executions import decider as run_decider
 from processors.executions import delegation, endings, thinking
-from processors.runtime import awaiting, decision, effects, partition, reading, stream
-from processors.runtime.effects import Effects, Process
+from processors.runtime import awaiting, decision, partition, reading, stream
+from processors.runtime.effects import Effects
 from processors.runtime.ledger import Ledger
 from processors.runtime.partition import Partition
+from processors.runtime.process import Process
 from processors.triggers import router
 from schemas.commands import ExpireApproval, TimeOutExecution
 from schemas.events import DelegationReported
@@ -139,7 +141,7 @@ def a_triggers_id_is_forgotten() -> Patches:
 
 @mutant("crash", first=0, rules=("I1 events",))
 def module_events_are_done_before_their_commands_are_acknowledged() -> Patches:
-    send = effects.send_until_acknowledged
+    send = telling.send_until_acknowledged
 
     async def send_soon(*args: Any) -> None:
         await asyncio.sleep(0.05)

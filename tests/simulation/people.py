@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.executions.state import Call, Run
-from processors.runtime.effects import send_until_acknowledged
 from processors.runtime.stream import Stream
+from processors.telling import send_until_acknowledged
 from schemas.agent_rules import DelegationRule
 from schemas.agents import AgentConfig
 from schemas.commands import (

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.runtime.worker import Worker
 from processors.triggers.router import Router
 from schemas.ids import AgentId

@@ -16,7 +16,7 @@ from infra.modules.doors import Doors
 from infra.modules.router import ToolRouter
 from infra.tools.hosts import parse_hosts
 from infra.tools.http_gateway import HttpToolGateway
-from processors.runtime.effects import Process
+from processors.runtime.process import Process
 from processors.tools.registry import Registry
 from schemas.catalogue import ToolDefinition
 from schemas.commands import ActivateAgent, CreateAgent, StartExecution

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -21,6 +20,7 @@ from projections.rebuild import rebuild
 from schemas.errors import UnavailableError
 from schemas.ids import AgentId, CallId, ExecutionId, SiteId, random_id
 from schemas.message import Json, JsonObject
+from tests.databases import own_pool
 from tests.infra.test_sandbox import Published
 from tests.naughty import naughty_strings
 from tests.processors.fakes import until
@@ -37,17 +37,10 @@ VALUES ($1, $2, $3, $4, 0, 1, 1, 0, 10, 5, 0, $5, $6, $6, 1, 'c')
 @pytest_asyncio.fixture(scope="module")
 async def pool(postgres_url: str) -> AsyncIterator[Pool]:
     """A database of this module's own, with all tables."""
-    name = f"data_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with asyncpg.create_pool(postgres_url, database=name, min_size=1, max_size=4) as opened:
-            await migrate(opened)
-            await Sandbox(opened, Published()).open()
-            yield opened
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with own_pool(postgres_url, "data") as opened:
+        await migrate(opened)
+        await Sandbox(opened, Published()).open()
+        yield opened
 
 
 @pytest_asyncio.fixture

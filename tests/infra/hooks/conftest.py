@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from uuid import uuid4
 
-import asyncpg
 import pytest_asyncio
 
 from infra.hooks.intake import Intake
@@ -13,24 +11,18 @@ from infra.hooks.store import HookStore
 from infra.http.app import create_app
 from infra.http.hooks import hooks_router
 from projections.db import Pool
+from tests.databases import own_pool
 from tests.infra.hooks.places import SEALER, Place
 from tests.infra.served import served
 from tests.processors.fakes import new_log
 
 
 @pytest_asyncio.fixture(scope="module")
-async def pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
     """A database of this module's own."""
-    name = f"hooks_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name}")
-    try:
-        async with asyncpg.create_pool(postgres_url, database=name, min_size=1, max_size=12) as opened:
-            await asyncio.gather(*(HookStore(opened).open() for _ in range(8)))
-            yield opened
-    finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+    async with own_pool(postgres_url, "hooks", size=12) as opened:
+        await asyncio.gather(*(HookStore(opened).open() for _ in range(8)))
+        yield opened
 
 
 @pytest_asyncio.fixture

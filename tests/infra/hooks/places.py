@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from infra.hooks.intake import Intake
 from infra.hooks.signatures import Scheme, key_of, new_secret, signed_headers
@@ -25,7 +25,7 @@ BODY = b'{"type": "invoice.paid", "data": {"amount": 12}}'
 class Place:
     """Hooks served on loopback, with a log in memory, and a clock that can be set."""
 
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     store: HookStore
     log: MemoryLog
     intake: Intake
@@ -61,7 +61,7 @@ class Place:
 
     async def deliver(
         self, hook: Hook, body: bytes = BODY, delivery_id: str = "msg_1", changed: dict[str, str | None] | None = None
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """Send a delivery; `changed` are headers that replace what was signed; None drops one."""
         given = {**self.signed(hook, body, delivery_id), **(changed or {})}
         headers = {name: value for name, value in given.items() if value is not None}
@@ -78,7 +78,7 @@ class Place:
         return found
 
 
-def problem(answer: httpx.Response, status: int, word: str) -> str:
+def problem(answer: httpx2.Response, status: int, word: str) -> str:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     assert answer.json()["type"] == f"urn:dramac:problem:{word}"
     return str(answer.json()["detail"])

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
@@ -13,6 +12,7 @@ from infra.cli.common import NOT_FOUND, REFUSED, USAGE
 from processors.tools.registry import BUILTIN
 from projections.db import Pool
 from schemas.ids import random_id
+from tests.databases import database_url
 from tests.infra.cli_runs import Ran, dramac
 from tests.infra.tools.mcp_servers import Shelf, serving_mcp
 from tests.infra.tools.samples import CANCEL, SECRET
@@ -23,7 +23,7 @@ Settings = dict[str, str]
 @pytest_asyncio.fixture(scope="module")
 async def settings(database: tuple[Pool, str], postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return {
-        "DRAMAC_POSTGRES": urlunsplit(urlsplit(postgres_url)._replace(path=f"/{database[1]}")),
+        "DRAMAC_POSTGRES": database_url(postgres_url, database[1]),
         "DRAMAC_KAFKA": "127.0.0.1:1",
         "DRAMAC_DATA_DIR": str(tmp_path_factory.mktemp("data")),
         "DRAMAC_SITE": random_id(),

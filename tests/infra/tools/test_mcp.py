@@ -168,7 +168,7 @@ async def test_a_server_is_reached_only_where_it_may_be(store: McpStore) -> None
         await McpSessions(parse_hosts(["mcp.example.com"]), {}, sealer, connector=private).offers(server)
     # The second look-up is the connection's own: a name that moved meanwhile is refused there.
     moving = Connector(resolve=Names({"mcp.example.com": [["93.184.215.14"], ["127.0.0.1"]]}))
-    with pytest.raises(Exception, match="only public websites"):
+    with pytest.raises(ToolError, match="only public websites"):
         await McpSessions(parse_hosts(["mcp.example.com"]), {}, sealer, connector=moving).offers(server)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 
-import httpcore
+import httpcore2
 import pytest
 import trustme
 
@@ -20,9 +20,9 @@ class Rerouted(Wires):
         super().__init__()
         self._port = port
 
-    async def connect_tcp(self, host: str, port: int, *more: object, **named: object) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, *more: object, **named: object) -> httpcore2.AsyncNetworkStream:
         self.connected.append((host, port))
-        return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self._port)
+        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self._port)
 
 
 @pytest.mark.parametrize("named", ["example.com", "other.example.com", "93.184.215.14"])

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import zlib
 
-import httpcore
+import httpcore2
 import pytest
 
 from infra.web import fetching
@@ -194,10 +194,10 @@ async def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
     class Flaky(Wires):
         async def connect_tcp(
             self, host: str, port: int, *more: object, **named: object
-        ) -> httpcore.AsyncNetworkStream:
+        ) -> httpcore2.AsyncNetworkStream:
             if host == "8.8.8.8":
                 self.connected.append((host, port))
-                raise httpcore.ConnectError("refused")
+                raise httpcore2.ConnectError("refused")
             return await super().connect_tcp(host, port)
 
     wires = Flaky(answer("ok"))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import httpcore
+import httpcore2
 
 PUBLIC = "93.184.215.14"
 
@@ -25,7 +25,7 @@ class Names:
         return list(given[min(self.asked.count(host), len(given)) - 1])
 
 
-class Wires(httpcore.AsyncNetworkBackend):
+class Wires(httpcore2.AsyncNetworkBackend):
     """A network: records who is connected to, and answers each connection with the next of `answers`."""
 
     def __init__(self, *answers: bytes) -> None:
@@ -38,10 +38,10 @@ class Wires(httpcore.AsyncNetworkBackend):
         port: int,
         timeout: float | None = None,
         local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
         self.connected.append((host, port))
-        return httpcore.AsyncMockStream([self._answers.pop(0), b""])
+        return httpcore2.AsyncMockStream([self._answers.pop(0), b""])
 
     async def sleep(self, seconds: float) -> None:
         return
