@@ -54,7 +54,7 @@ async def pool(postgres_url: str) -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def telling(
-    pool: Pool, transport: httpx.AsyncBaseTransport, now_s: Callable[[], float] = time.time
+    pool: Pool, transport: Receiver, now_s: Callable[[], float] = time.time
 ) -> AsyncIterator[ApprovalNotifier]:
     async with ApprovalWebhook(ADDRESS, now_s=now_s, transport=transport) as webhook:
         yield ApprovalNotifier(pool, webhook)
