@@ -1,6 +1,6 @@
 """A batch: what some records of the log change in the tables, one row a key, written by one statement a table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any
 
@@ -182,3 +182,6 @@ class Batch:
             (SCHEDULES, self.schedules.values()),
             (STREAM_HEADS, self.heads),
         )
+
+
+Handler = Callable[[Batch, Fact, dict[str, Any]], None]  # adds what follows from a fact, given its data too

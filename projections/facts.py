@@ -90,6 +90,16 @@ def parse(value: bytes) -> dict[str, Any]:
     return data
 
 
+def time_of(at_ms: int) -> datetime:
+    """Return a time of the log, in Unix ms, as Postgres takes it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def time_or_none(at_ms: int | None) -> datetime | None:
+    """Return `time_of`; None stays None."""
+    return None if at_ms is None else time_of(at_ms)
+
+
 def clean(value: Any) -> Any:
     """Return a JSON value with what Postgres can't hold replaced."""
     if isinstance(value, str):

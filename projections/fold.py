@@ -4,28 +4,18 @@ So the rows follow from the log alone: sums add up, other values are set and nev
 ends, the rows are the same.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
-from projections.activity import ActivityRow, CatalogueRow
-from projections.batch import Batch
+from projections.batch import Batch, Handler
 from projections.executions import RunDelta
 from projections.facts import Fact, as_json, clean_text, uuid_text
-from projections.goals import GoalRow
+from projections.fold_agents import AGENT_HANDLERS
+from projections.fold_tools import TOOL_HANDLERS
 from projections.memories import MemoryRow
-from projections.reports import report_row
-from projections.schedules import ScheduleDelta
 from projections.steps import StepRow
 from projections.usage import ModelUsageDelta, UsageDelta
 from schemas import events as ev
 from schemas.errors import DecodeError
-from schemas.governance import APPROVER
-from schemas.reports import GENERATE_REPORT
-
-Handler = Callable[[Batch, Fact, dict[str, Any]], None]
 
 
 def apply(batch: Batch, fact: Fact) -> None:
@@ -38,119 +28,6 @@ def apply(batch: Batch, fact: Fact) -> None:
         HANDLERS[fact.wire](batch, fact, fact.data)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise DecodeError(f"a {fact.wire.decode()!r} has a wrong payload: {error!r}") from error
-
-
-# --- agents ---------------------------------------------------------------------------------------------------------
-
-
-def _agent_created(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    agent = batch.agent(fact)
-    agent.config, agent.changes = as_json(data["config"]), None
-    agent.agent_version = data["agent_version"]
-    agent.is_active, agent.deleted, agent.deleted_at = False, False, None
-    batch.keep_goals(fact, set())
-    _note(batch, fact, "created")
-
-
-def _agent_updated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    agent = batch.agent(fact)
-    agent.changes = as_json({**orjson.loads(agent.changes or "{}"), **data["changes"]})
-    agent.agent_version = data["agent_version"]
-    if "goals" in data["changes"]:
-        batch.keep_goals(fact, {goal["name"] for goal in data["changes"]["goals"]})
-    _note(batch, fact, "updated")
-
-
-def _goal_progressed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.goals_of(fact)[data["goal"]] = GoalRow(
-        fact.site_id,
-        fact.agent_id,
-        data["goal"],
-        str(data["value"]),
-        str(data["total"]),
-        data["count"],
-        _moment(data["achieved_at_ms"]),
-        _moment(data["period_start_ms"]),
-        _moment(data["period_end_ms"]),
-        data["event_source"],
-        data["event_id"],
-        fact.at,
-    )
-
-
-def _moment(at_ms: int | None) -> datetime | None:
-    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def _agent_deleted(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    agent = batch.agent(fact)
-    agent.is_active, agent.deleted, agent.deleted_at = False, True, fact.at
-    _note(batch, fact, "deleted")
-
-
-def _agent_activated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.agent(fact).is_active = True
-    _note(batch, fact, "activated")
-
-
-def _agent_deactivated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.agent(fact).is_active = False
-    _note(batch, fact, "deactivated")
-
-
-def _trigger_skipped(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    _note(batch, fact, "trigger_skipped", data["reason"], data["message"])
-
-
-def _schedule_advanced(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    key = (fact.site_id, fact.agent_id, clean_text(data["schedule"]))
-    until, next_due_ms, due_ms = _time(data["until_ms"]), data["next_due_ms"], data["due_ms"]
-    delta = batch.schedules.setdefault(key, ScheduleDelta(*key, until, fact.at))
-    delta.followed_until, delta.updated_at = until, fact.at
-    delta.next_due_at = None if next_due_ms is None else _time(next_due_ms)
-    delta.missed_count += data["missed"]
-    if due_ms is not None:
-        delta.last_due_at = _time(due_ms)
-        delta.due_count += 1
-
-
-def _time(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def _command_rejected(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    _note(batch, fact, "command_rejected", data["reason"], data["message"], data["execution_id"])
-
-
-def _catalogue_recorded(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    row = CatalogueRow(fact.site_id, fact.agent_id, data["sha256"], fact.at, as_json(data["catalogue"]) or "{}")
-    batch.catalogues.setdefault((row.site_id, row.agent_id, row.sha256), row)
-
-
-def _note(
-    batch: Batch,
-    fact: Fact,
-    kind: str,
-    reason: str | None = None,
-    message: str | None = None,
-    execution_id: str | None = None,
-) -> None:
-    batch.activity.append(
-        ActivityRow(
-            fact.site_id,
-            fact.agent_id,
-            fact.sequence,
-            fact.at,
-            kind,
-            reason,
-            message,
-            execution_id,
-            fact.header("ce_actor"),
-            fact.header("ce_causationid"),
-            fact.header("ce_correlationid"),
-            as_json(fact.data) or "{}",
-        )
-    )
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -311,102 +188,26 @@ def _meter(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     batch.stats_of(fact).total_tokens_used += tokens_in + tokens_out
 
 
-# --- tools and approvals --------------------------------------------------------------------------------------------
-
-
-def _tool_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    call = batch.call(fact, data["call_id"], data["tool"], "running")
-    call.step_number = data["step"]
-    call.tool_version, call.call_sha256 = data["tool_version"], data["call_sha256"]
-    call.idempotency_key = data["idempotency_key"]
-    call.requested_at = fact.at
-    batch.run(fact).tool_calls += 1
-    batch.usage_of(fact).tool_calls += 1
-
-
-def _tool_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    batch.call(fact, data["call_id"], data["tool"], "running").runner = data["runner"]
-
-
-def _tool_completed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    call = batch.call(fact, data["call_id"], data["tool"], "completed")
-    call.step_number, call.output = data["step"], as_json(data["output"]) or call.output
-    call.full_bytes = data["full_bytes"] or call.full_bytes
-    call.full_sha256 = data["full_sha256"] or call.full_sha256
-    call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
-    batch.stats_of(fact).total_actions_taken += 1
-    if data["tool"] == GENERATE_REPORT and (report := report_row(fact)) is not None:
-        batch.reports.setdefault((report.site_id, report.id), report)
-
-
-def _tool_failed(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    call = batch.call(fact, data["call_id"], data["tool"], "failed")
-    call.step_number, call.error, call.output = data["step"], data["error"], as_json(data["output"]) or call.output
-    call.completed_at, call.duration_ms = fact.at, data["duration_ms"]
-
-
-def _tool_denied(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    call = batch.call(fact, data["call_id"], data["tool"], "denied")
-    call.step_number, call.completed_at = data["step"], fact.at
-    call.error_reason, call.error = data["reason"], data["message"]
-
-
-def _tool_in_doubt(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    batch.call(fact, data["call_id"], data["tool"], "in_doubt").runner = data["runner"]
-
-
-def _approval_requested(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact).pending_approvals += 1
-    approval = batch.approval(fact, "pending")
-    approval.step_number = data["step"]
-    approval.action_type, approval.action_description = data["action_type"], data["action_description"]
-    approval.risk_level, approval.risk_explanation = data["risk_level"], data["risk_explanation"]
-    approval.call_sha256 = data["call_sha256"]
-    approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
-    approval.role = data.get("role", APPROVER)
-    if data.get("arguments") is not None:
-        approval.arguments = as_json(data["arguments"])
-    if data.get("edited_by") is not None:
-        approval.edited_by, approval.replaces = data["edited_by"], uuid_text(data["replaces"])
-        batch.call(fact, data["call_id"], data["action_type"], "pending").input = approval.arguments
-    batch.usage_of(fact).approvals += 1
-
-
-def _approval_resolved(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact).pending_approvals -= 1
-    approval = batch.approval(fact, "approved" if data["approved"] else "denied")
-    approval.resolved_at, approval.resolved_by = fact.at, data["resolved_by"]
-    approval.resolution_note = data["note"]
-    if data.get("replaced_by") is not None:
-        approval.replaced_by = uuid_text(data["replaced_by"])
-
-
-def _approval_escalated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    approval = batch.approval(fact, "pending")
-    approval.role, approval.escalated_at = data["role"], fact.at
-    approval.expires_at = datetime.fromtimestamp(data["expires_at_ms"] / 1000, UTC)
-
-
-def _approval_expired(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact).pending_approvals -= 1
-    batch.approval(fact, "expired").resolved_at = fact.at
-
-
-# --- delegation -----------------------------------------------------------------------------------------------------
+# --- delegation, budgets, memories ------------------------------------------------------------------------------------
 
 
 def _delegation_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     """The tree of runs follows from how the other run started; this is the streams' own affair."""
 
 
-def _wait_started(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    """The call is under way; until when it waits is the stream's own affair."""
+def _delegation_ruled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    batch.run(fact)
+    _plan(batch, fact, data["calls"], 0)
+
+
+def _budget_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    """What a question may cost is no cost: its reply tells that."""
+
+
+def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
+    run = batch.run(fact)
+    run.delegated_runs += data["outcome"]["runs"]
+    run.delegated_cost_micros += data["outcome"]["cost_micros"]
 
 
 def _memory_stored(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -425,33 +226,9 @@ def _memory_stored(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     )
 
 
-def _delegation_ruled(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    batch.run(fact)
-    _plan(batch, fact, data["calls"], 0)
-
-
-def _budget_told(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    """What a question may cost is no cost: its reply tells that."""
-
-
-def _delegation_finished(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
-    run = batch.run(fact)
-    run.delegated_runs += data["outcome"]["runs"]
-    run.delegated_cost_micros += data["outcome"]["cost_micros"]
-
-
-HANDLERS: dict[bytes, Handler] = {
+RUN_HANDLERS: dict[bytes, Handler] = {
     event.wire.encode(): handler
     for event, handler in (
-        (ev.AgentCreated, _agent_created),
-        (ev.AgentUpdated, _agent_updated),
-        (ev.AgentDeleted, _agent_deleted),
-        (ev.AgentActivated, _agent_activated),
-        (ev.AgentDeactivated, _agent_deactivated),
-        (ev.TriggerSkipped, _trigger_skipped),
-        (ev.ScheduleAdvanced, _schedule_advanced),
-        (ev.CatalogueRecorded, _catalogue_recorded),
-        (ev.GoalProgressed, _goal_progressed),
         (ev.ExecutionStarted, _execution_started),
         (ev.ContextAssembled, _context_assembled),
         (ev.ExecutionCompleted, _execution_completed),
@@ -465,22 +242,12 @@ HANDLERS: dict[bytes, Handler] = {
         (ev.BudgetReserved, _budget_told),
         (ev.BudgetAwaited, _budget_told),
         (ev.UsageMetered, _usage_metered),
-        (ev.ToolRequested, _tool_requested),
-        (ev.ToolStarted, _tool_started),
-        (ev.ToolCompleted, _tool_completed),
-        (ev.ToolFailed, _tool_failed),
-        (ev.ToolDenied, _tool_denied),
-        (ev.ToolInDoubt, _tool_in_doubt),
-        (ev.ApprovalRequested, _approval_requested),
-        (ev.ApprovalResolved, _approval_resolved),
-        (ev.ApprovalEscalated, _approval_escalated),
-        (ev.ApprovalExpired, _approval_expired),
         (ev.DelegationRuled, _delegation_ruled),
         (ev.DelegationStarted, _delegation_told),
         (ev.DelegationFinished, _delegation_finished),
         (ev.DelegationReported, _delegation_told),
-        (ev.WaitStarted, _wait_started),
         (ev.MemoryStored, _memory_stored),
-        (ev.CommandRejected, _command_rejected),
     )
 }
+
+HANDLERS = AGENT_HANDLERS | RUN_HANDLERS | TOOL_HANDLERS
