@@ -102,6 +102,21 @@ def test_a_subject_can_not_begin_another_header() -> None:
     assert "subject must match" in problem(arguments, Registry(BUILTIN).get("email_send"))
 
 
+@pytest.mark.parametrize("name", ["email_send", "email_draft"])
+@pytest.mark.parametrize(
+    "address", ["Maya <maya@press.example>", '"a b"@x.example', "a@x.example,b@y.example", "a@[127.0.0.1]"]
+)
+def test_a_recipient_is_an_address_and_nothing_else(name: str, address: str) -> None:
+    arguments = {"to": [address], "subject": "s", "body": "b"}
+    assert "to[0] must" in problem(arguments, Registry(BUILTIN).get(name))
+
+
+@pytest.mark.parametrize("address", ["maya@example.com", "o'neil+x@sub.example.com", "x@xn--mnchen-3ya.example"])
+def test_usual_addresses_are_taken(address: str) -> None:
+    found = validator_for(Registry(BUILTIN).get("email_send"))({"to": [address], "subject": "s", "body": "b"})
+    assert found is None
+
+
 def test_a_long_list_of_problems_is_counted_not_told() -> None:
     checked = tool({"type": "object", "required": [f"field_{n}" for n in range(9)]})
     assert problem({}, checked).endswith("; and 6 more.")

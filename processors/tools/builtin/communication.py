@@ -6,11 +6,17 @@ from schemas.message import JsonObject
 _MESSAGE: JsonObject = {
     "to": {
         "type": "array",
-        "items": {"type": "string", "format": "email", "maxLength": 320},
+        "items": {
+            "type": "string",
+            "format": "email",
+            "maxLength": 320,
+            # The address alone: the format takes a name before it, which a rule about addresses would not look behind.
+            "pattern": r'^[^\s@<>()"\\,;:\[\]]+@[^\s@<>()"\\,;:\[\]]+$',
+        },
         "minItems": 1,
         "maxItems": 50,
         "uniqueItems": True,
-        "description": "The recipients' email addresses.",
+        "description": "The recipients' email addresses, without names.",
     },
     "subject": {
         "type": "string",
