@@ -30,7 +30,7 @@ taubench: $(STAMP) ## 135 recorded tasks of a shop on real servers, while worker
 	@$(BIN)/python -m tests.taubench --kills 20
 
 bench: $(STAMP) ## runs a second on this machine, and what each costs
-	@$(BIN)/dramac bench
+	@$(BIN)/dramac bench --bare
 
 check: $(STAMP) ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

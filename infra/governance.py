@@ -4,23 +4,30 @@
     risk_rules:
       - {tool: "crm_delete_*", risk: critical}
       - {tool: order_create, argument: amount, threshold: 1000, risk: high}
+    approvers:
+      approver: [ann@example.com]
+      finance: [bob@example.com, cho@example.com]
     sites:
       5d9c3f0a-6a0e-4f43-9c0e-2b1d6a7f1c11:
         permissions: [read_contacts]
 
-What a site's own part says stands in place of what is said for all.
+What a site's own part says stands in place of what is said for all. `approvers` are told by email of what waits for a
+role, when it waits: that gives nobody the role, and enters no agent's stream.
 """
 
+import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from processors.tools.builtin.communication import SEND_EMAIL
+from processors.tools.validation import validator_for
 from schemas.conditions import compile_condition
 from schemas.errors import ConfigurationError
-from schemas.governance import CALL, Permission, PermissionName, RiskRule, SiteGrants
+from schemas.governance import CALL, Permission, PermissionName, RiskRule, Role, SiteGrants
 from schemas.ids import AnySiteId, SiteId
 from schemas.message import Message
 
@@ -35,10 +42,26 @@ SHIPPED = (
     RiskRule(tool="settings_*", risk="high", explanation="it changes settings"),
 )
 
+ROLE_ADDRESSES = 50  # each gets an email of their own for each approval
+
+# The address alone: JSON Schema's format takes a name before it, and quoted spaces.
+_BARE = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+
+
+def _address(text: str) -> str:
+    message = {"to": [text], "subject": "s", "body": "b"}
+    if _BARE.fullmatch(text) is None or validator_for(SEND_EMAIL)(message) is not None:
+        raise ValueError(f"{text[:80]!r} is not an email address such as ann@example.com")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
 
 class _Part(Message):
     permissions: tuple[Permission, ...] | None = None
     risk_rules: tuple[RiskRule, ...] | None = None
+    approvers: dict[Role, Annotated[tuple[Address, ...], Field(max_length=ROLE_ADDRESSES)]] | None = None
 
 
 class Governance(_Part):
@@ -56,6 +79,16 @@ class Governance(_Part):
             modules=tuple(sorted(modules)),
             risk_rules=SHIPPED if rules is None else rules,
         )
+
+    def named_approvers(self) -> list[tuple[SiteId | None, Role, str]]:
+        """Return site, role and address of who is told of approvals; no site: all that name none of their own."""
+        parts: list[tuple[SiteId | None, _Part]] = [(None, self), *self.sites.items()]
+        return [
+            (site_id, role, address)
+            for site_id, part in parts
+            for role, addresses in (part.approvers or {}).items()
+            for address in addresses
+        ]
 
 
 def load_governance(path: Path | None) -> Governance:

@@ -17,7 +17,7 @@ from infra.connections import open_log, open_pool
 from infra.context import CatalogueContext
 from infra.data.reader import DataReader
 from infra.dev.stack import Endpoints
-from infra.governance import load_governance
+from infra.governance import Governance, load_governance
 from infra.guardians import Guardians
 from infra.live import LivePublisher
 from infra.mcp.frozen import MODULE as MCP_TOOLS
@@ -34,7 +34,8 @@ from infra.modules.http import HttpModules
 from infra.modules.router import ToolRouter
 from infra.modules.sandbox import Sandbox
 from infra.modules.telling import EventGateway
-from infra.notify import ApprovalNotifier
+from infra.notify import ApprovalNotifier, ApprovalWebhook, Channel
+from infra.notify_email import ApprovalEmails
 from infra.reports.gateway import ReportGateway
 from infra.reports.library import load_templates
 from infra.secrets import sealer_of
@@ -84,12 +85,12 @@ class House:
     routers: Sequence[Router]
     projector: Projector | None
     guardians: Guardians | None
-    notifier: ApprovalNotifier | None
+    notifiers: Sequence[ApprovalNotifier]
 
     async def run(self) -> None:
         """Run everything until cancelled; if one part ends with an error, all end with it."""
         parts = [router.run() for router in self.routers]
-        others = (self.worker, self.projector, self.guardians, self.notifier)
+        others = (self.worker, self.projector, self.guardians, *self.notifiers)
         parts += [part.run() for part in others if part is not None]
         parts += [self.sandbox.run()] if self.worker is not None else []
         try:
@@ -116,7 +117,7 @@ async def open_house(
             settings.providers, (*scripts, *settings.scripts, *shipped("scripts")), settings.recordings, live
         ) as platform,
         site_models(settings, platform, pool, live) as models,
-        _notifier(settings, pool, wanted) as notifier,
+        _webhook(settings, wanted) as webhook,
     ):
         sandbox = Sandbox(pool, publisher)
         await sandbox.open()
@@ -139,6 +140,8 @@ async def open_house(
         }
         ours: dict[str, ModuleGateway] = {"data": data, REPORTS_MODULE: reports, **dict.fromkeys(TOLD_MODULES, events)}
         ours |= {PYTHON_TOOLS: python, MEMORY: MemoryGateway(log, pool)}
+        emails = _emails(module_doors(settings, modules, sandbox, ours), governance, wanted)
+        channels: list[Channel] = [each for each in (webhook, emails) if each is not None]
         process = Process(
             log=log,
             models=models,
@@ -161,7 +164,7 @@ async def open_house(
             _routers(log, settings, now_ms) if "router" in wanted else [],
             Projector(log, pool) if "projector" in wanted else None,
             Guardians(log, settings) if "guardian" in wanted else None,
-            notifier,
+            [ApprovalNotifier(pool, channel) for channel in channels],
         )
 
 
@@ -171,13 +174,18 @@ def _mcp_sessions(settings: Settings) -> Sessions:
     return open_sessions(settings)
 
 
-def _notifier(
-    settings: Settings, pool: Pool, roles: Collection[Role]
-) -> AbstractAsyncContextManager[ApprovalNotifier | None]:
-    """Return who tells of approvals: the projector's part, since it reads what that writes."""
+def _webhook(settings: Settings, roles: Collection[Role]) -> AbstractAsyncContextManager[ApprovalWebhook | None]:
+    """Return who tells of approvals by webhook: the projector's part, since it reads what that writes."""
     if settings.approval_webhook is None or "projector" not in roles:
         return nullcontext()
-    return ApprovalNotifier(pool, settings.approval_webhook)
+    return ApprovalWebhook(settings.approval_webhook)
+
+
+def _emails(gateway: ModuleGateway, governance: Governance, roles: Collection[Role]) -> ApprovalEmails | None:
+    """Return who tells of approvals by email, where the governance file names anybody."""
+    if "projector" not in roles or not governance.named_approvers():
+        return None
+    return ApprovalEmails(gateway, governance)
 
 
 @asynccontextmanager
@@ -203,6 +211,13 @@ def system_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def module_doors(
+    settings: Settings, http: ModuleGateway, sandbox: ModuleGateway, ours: Mapping[str, ModuleGateway]
+) -> ModuleGateway:
+    """Return who serves modules: those with an address over HTTP, whatever else could serve them."""
+    return Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
+
+
 def tool_port(
     settings: Settings,
     http: ModuleGateway,
@@ -210,11 +225,11 @@ def tool_port(
     ours: Mapping[str, ModuleGateway],
     outside: Mapping[str, ModuleGateway] | None = None,
 ) -> ToolPort:
-    """Return who makes tool calls. A module with an address is asked over HTTP, whatever else could serve it.
+    """Return who makes tool calls.
 
     `outside` serves tools that sites registered, by kind.
     """
-    doors = Doors({**ours, **dict.fromkeys(settings.modules, http)}, sandbox)
+    doors = module_doors(settings, http, sandbox, ours)
     key = settings.search_key
     search = SearchService(str(settings.search_url), key) if settings.search_url is not None and key else None
     external = Doors({"web": WebGateway(WebFetcher(), search), **(outside or {})})

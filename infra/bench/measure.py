@@ -32,9 +32,11 @@ class Figures:
     """What was measured. Latencies in ms; CPU in ms a run, by whom; bytes of event payloads a run.
 
     `projected_per_s`: completed runs that reached the tables in the window, a second; None without a projector.
+    `bare`: the records only took their way, see `infra.bench.bare`.
     """
 
     concurrency: int
+    bare: bool
     projections: bool
     seconds: float
     runs: int
@@ -59,11 +61,17 @@ class UnderLoad:
     log: KafkaLog
     pids: Mapping[str, Sequence[int]]
     database: str | None
+    bare: bool
 
 
 @asynccontextmanager
-async def system_under_load(projections: bool, workers: int, progress: Progress) -> AsyncIterator["UnderLoad"]:
-    """Run servers, workers and, if wanted, a projector in a directory that is thrown away."""
+async def system_under_load(
+    projections: bool, workers: int, progress: Progress, *, bare: bool = False
+) -> AsyncIterator["UnderLoad"]:
+    """Run servers, workers and, if wanted, a projector in a directory that is thrown away.
+
+    With `bare`, one process in place of the workers passes records on, and decides nothing.
+    """
     with tempfile.TemporaryDirectory(prefix="dramac-bench-") as home:
         stack = Stack(Path(home), progress=progress)
         endpoints = await stack.start()
@@ -72,7 +80,8 @@ async def system_under_load(projections: bool, workers: int, progress: Progress)
             await create_topics(endpoints.kafka, partitions=PARTITIONS, replication_factor=1)
             given = {"DRAMAC_KAFKA": endpoints.kafka, "DRAMAC_POSTGRES": endpoints.postgres}
             environment = {**os.environ, **given}
-            children += [_spawn([sys.executable, "-m", "infra.bench.worker"], environment) for _ in range(workers)]
+            program = "infra.bench.bare" if bare else "infra.bench.worker"
+            children += [_spawn([sys.executable, "-m", program], environment) for _ in range(1 if bare else workers)]
             pids = {"worker": [child.pid for child in children]}
             if projections:
                 command = [sys.executable, "-m", "infra.cli", "worker", "--roles", "projector"]
@@ -82,7 +91,7 @@ async def system_under_load(projections: bool, workers: int, progress: Progress)
                 if server is not None and server.process is not None:
                     pids[name] = [server.process.identity.pid]
             async with KafkaLog(endpoints.kafka) as log:
-                yield UnderLoad(log, pids, endpoints.postgres if projections else None)
+                yield UnderLoad(log, pids, endpoints.postgres if projections else None, bare)
         finally:
             for child in children:
                 child.terminate()
@@ -128,6 +137,7 @@ async def _window(load: Load, system: UnderLoad, concurrency: int, seconds: floa
 
     return Figures(
         concurrency=concurrency,
+        bare=system.bare,
         projections=system.database is not None,
         seconds=round(took, 2),
         runs=runs,

@@ -16,6 +16,7 @@ from infra.cli.tables import open_tables, show_one
 from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
+from infra.visible import visible
 from projections.queries.approvals import (
     Approval,
     ApprovalStatus,
@@ -170,7 +171,7 @@ def print_approval(console: Console, found: Approval) -> None:
     console.print(f"risk {_risk(found)}: {escape(found.risk_explanation)}")
     console.print(f"\n[bold]{escape(found.tool_name)}[/bold]")
     told = orjson.dumps(found.arguments, option=orjson.OPT_INDENT_2).decode() if found.arguments is not None else "…"
-    console.print(_visible(told), markup=False)
+    console.print(visible(told), markup=False)
     console.print(f"sha256 of it {found.call_sha256}\n", style="dim")
     if found.edited_by is not None:
         console.print(f"{escape(found.edited_by)} changed the arguments that {found.replaces} asked for")
@@ -180,7 +181,7 @@ def print_approval(console: Console, found: Approval) -> None:
     elif found.resolved_by is not None:
         console.print(f"{found.status} by {found.resolved_by} at {found.resolved_at:%Y-%m-%d %H:%M:%S}", markup=False)
         if found.resolution_note:
-            console.print(f"“{_visible(found.resolution_note)}”", markup=False)
+            console.print(f"“{visible(found.resolution_note)}”", markup=False)
         if found.replaced_by is not None:
             console.print(f"asked anew with other arguments: {found.replaced_by}")
 
@@ -194,11 +195,6 @@ def time_left(until: datetime | None, now_s: float | None = None) -> str:
         return "no time"
     hours, minutes = divmod(left_s // 60, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{left_s} s"
-
-
-def _visible(text: str) -> str:
-    """Return a text whose every character shows: nothing may hide, or turn the line around, in what is approved."""
-    return "".join(each if each.isprintable() or each == "\n" else f"\\u{{{ord(each):04x}}}" for each in text)
 
 
 def _risk(approval: Approval) -> str:

@@ -19,6 +19,9 @@ def bench(
         str, typer.Option(help="on: a projector writes the tables meanwhile; off: none does.")
     ] = "on",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes that share the partitions.")] = 1,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Measure afterwards what Kafka alone allows: the same records, undecided.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a closed loop of runs, each of 4 model and 3 tool calls that take no time, on servers of its own."""
@@ -28,10 +31,12 @@ def bench(
         if projections not in ("on", "off"):
             raise ConfigurationError(f"--projections takes on or off, not {projections!r}")
         told: list[Figures] = []
-        async with system_under_load(projections == "on", workers, terminal_progress(err())) as system:
-            for level in levels:
-                err().print(f"measuring {level} at a time for {seconds:g} s", style="dim")
-                told.append(await measure(system, concurrency=level, seconds=seconds, agents=agents))
+        for is_bare in (False, True) if bare else (False,):
+            wanted = projections == "on" and not is_bare
+            async with system_under_load(wanted, workers, terminal_progress(err()), bare=is_bare) as system:
+                for level in levels:
+                    err().print(f"measuring {level} at a time for {seconds:g} s", style="dim")
+                    told.append(await measure(system, concurrency=level, seconds=seconds, agents=agents))
         if as_json:
             print_json([figures.as_json() for figures in told])
         else:
@@ -58,7 +63,7 @@ def _print(told: list[Figures]) -> None:
     for figures in told:
         cpu = ", ".join(f"{name} {spent:g} ms" for name, spent in figures.cpu_ms.items() if spent)
         shown.add_row(
-            str(figures.concurrency),
+            f"{figures.concurrency}{', bare' if figures.bare else ''}",
             f"{figures.runs_per_s:g}",
             f"{figures.p50_ms:g} ms",
             f"{figures.p95_ms:g} ms",

@@ -17,6 +17,7 @@ from infra.secrets import sealer_of
 from infra.settings import Settings
 from infra.tools.hosts import parse_hosts
 from infra.tools.http_tool import SECRET, HttpCall
+from infra.visible import visible
 from processors.tools.port import BusyError, ToolError
 from schemas.catalogue import RiskLevel
 from schemas.errors import ConfigurationError, NotFoundError, RefusedError, UnavailableError
@@ -246,7 +247,7 @@ def _print_row(row: JsonObject) -> None:
     console = out()
     style = {"new": "yellow", "changed": "bold red", "approved": "green", "gone": "dim"}[row["state"]]
     sha256 = f"@{row['sha256'][:SHOWN_SHA]}" if "sha256" in row else ""
-    console.print(f"[{style}]{row['state']}[/{style}]  {escape(_visible(row['tool']))}{sha256}  as {row['name']}")
+    console.print(f"[{style}]{row['state']}[/{style}]  {escape(visible(row['tool']))}{sha256}  as {row['name']}")
     if row["state"] not in ("new", "changed"):
         return
     was = row["was"] or {}
@@ -254,19 +255,14 @@ def _print_row(row: JsonObject) -> None:
         if name == "name" or was.get(name) == value:
             continue
         if name in was:
-            console.print(f"  {name} was: {_visible(_text(was[name]))}", markup=False, style="dim")
-        console.print(f"  {name}: {_visible(_text(value))}", markup=False)
+            console.print(f"  {name} was: {visible(_text(was[name]))}", markup=False, style="dim")
+        console.print(f"  {name}: {visible(_text(value))}", markup=False)
     for name in was.keys() - row["told"].keys():
-        console.print(f"  {name} is gone; it was: {_visible(_text(was[name]))}", markup=False)
+        console.print(f"  {name} is gone; it was: {visible(_text(was[name]))}", markup=False)
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _visible(text: str) -> str:
-    """Return a text whose every character shows: what a model reads must not hide from the person who approves it."""
-    return "".join(each if each.isprintable() or each == "\n" else f"\\u{{{ord(each):04x}}}" for each in text)
 
 
 def _say(as_json: bool, told: JsonObject, words: str) -> None:

@@ -73,9 +73,9 @@ class System:
         return worker
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator["subprocess.Popen[bytes]"]:
-        """Have a worker for the length of the block."""
-        worker = self.start_worker()
+    async def working(self, **settings: str) -> AsyncIterator["subprocess.Popen[bytes]"]:
+        """Have a worker for the length of the block, with `settings` in its environment."""
+        worker = self.start_worker(**settings)
         try:
             yield worker
         finally:

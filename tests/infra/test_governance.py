@@ -1,5 +1,6 @@
 """What sites may do, from a file."""
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -42,6 +43,29 @@ def test_a_site_s_own_part_stands_in_place_of_what_is_said_for_all(tmp_path: Pat
     assert (other.permissions, other.risk_rules) == (("access_web",), everybody.risk_rules)
 
 
+def test_approvers_are_those_of_all_and_of_single_sites_and_enter_no_grant(tmp_path: Path) -> None:
+    text = (
+        f"approvers: {{approver: [a@x.example, b@x.example]}}\nsites: {{{SITE}: {{approvers: {{cfo: [c@x.example]}}}}}}"
+    )
+    found = load_governance(told(tmp_path, text))
+    for_all = [(None, "approver", "a@x.example"), (None, "approver", "b@x.example")]
+    assert found.named_approvers() == [*for_all, (SITE, "cfo", "c@x.example")]
+    assert found.grants(SITE, ()) == load_governance(None).grants(SITE, ())
+    assert load_governance(None).named_approvers() == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "ann", "a@x.example, b@x.example", "Ann <a@x.example>", "a@x.example\nBcc: e@x.example", "a\r@x.example"],
+)
+def test_what_is_no_single_address_is_one_clear_line(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_governance(told(tmp_path, json.dumps({"approvers": {"cfo": [address]}})))
+    assert "approvers.cfo.0" in str(caught.value)
+    assert "is not an email address" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert load_governance(told(tmp_path, "")).grants(SITE, ()) == load_governance(None).grants(SITE, ())
 
@@ -55,6 +79,9 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("risk_rules: [{tool: pay, condition: 'argumnts.x'}]", "argumnts"),
         ("sites: {x: {}}", "sites.x"),
         ("sites: {" + SITE + ": {risk_rules: [{tool: pay, threshold: 3}]}}", "no argument"),
+        ("approvers: {CFO!: [a@x.example]}", "approvers.CFO!"),
+        ("approvers: {cfo: a@x.example}", "approvers.cfo"),
+        (f"approvers: {{cfo: {['a@x.example'] * 51}}}", "approvers.cfo"),
         ("[", "is not YAML"),
         ("- 1", "governance.yaml"),
     ],

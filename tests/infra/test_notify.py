@@ -4,7 +4,9 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -14,13 +16,11 @@ import pytest_asyncio
 from pydantic import HttpUrl, SecretStr
 
 from infra.modules.addresses import ModuleAddress
-from infra.notify import SCHEMA, ApprovalNotifier
+from infra.notify import SCHEMA, ApprovalNotifier, ApprovalWebhook
 from projections.db import Pool
-from projections.projector import Projector
-from schemas.ids import SiteId
+from tests.infra.notifying import due, escalate, waiting
 from tests.infra.report_places import opened_database
-from tests.projections.histories import OTHER_SITE, SITE, Run, Stream
-from tests.projections.journal import Journal, new_journal
+from tests.projections.histories import OTHER_SITE, SITE
 
 SECRET = "only-the-two-of-us-know-this"
 ADDRESS = ModuleAddress(url=HttpUrl("https://chat.example.com/approvals"), secret=SecretStr(SECRET), timeout_s=5)
@@ -52,30 +52,17 @@ async def pool(postgres_url: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def waiting(pool: Pool, site: SiteId = SITE) -> list[Run]:
-    """Fill the tables anew with approvals of which two wait."""
-    tables = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'projections'")
-    names = ", ".join(f"projections.{row[0]}" for row in tables if "migration" not in row[0])
-    await pool.execute(f"TRUNCATE notify.approvals, {names} CASCADE")
-    stream = Stream(site).created()
-    runs = [stream.started(name).assembled().thought("", "mail_send").approval_requested() for name in ("t1", "t2")]
-    stream.started("t3").assembled().thought("", "mail_send").approval_requested().approval_resolved(approved=True)
-    stream.started("t4").assembled().thought("", "mail_send").approval_requested().cancelled()
-    journal = await new_journal(Journal())
-    await journal.tell(stream)
-    await Projector(journal, pool).catch_up()
-    await pool.execute("UPDATE projections.ai_agent_approvals SET expires_at = now() + interval '1 day'")
-    return runs
-
-
-async def due(pool: Pool) -> None:
-    """Let all rests be over."""
-    await pool.execute("UPDATE notify.approvals SET next_at = now() WHERE told_at IS NULL")
+@asynccontextmanager
+async def telling(
+    pool: Pool, transport: Receiver, now_s: Callable[[], float] = time.time
+) -> AsyncIterator[ApprovalNotifier]:
+    async with ApprovalWebhook(ADDRESS, now_s=now_s, transport=transport) as webhook:
+        yield ApprovalNotifier(pool, webhook)
 
 
 async def test_what_waits_is_told_once_and_signed(pool: Pool) -> None:
     runs, receiver = await waiting(pool), Receiver()
-    async with ApprovalNotifier(pool, ADDRESS, now_s=lambda: 1_769_247_000.5, transport=receiver) as notifier:
+    async with telling(pool, receiver, lambda: 1_769_247_000.5) as notifier:
         assert [await notifier.round() for _ in range(3)] == [2, 0, 0]
     assert sorted(receiver.ids) == sorted(f"{run.approval_id()}.approver" for run in runs)
     for request in receiver.received:
@@ -97,12 +84,9 @@ async def test_what_waits_is_told_once_and_signed(pool: Pool) -> None:
 
 async def test_an_escalated_approval_is_told_again(pool: Pool) -> None:
     runs, receiver = await waiting(pool, OTHER_SITE), Receiver()
-    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+    async with telling(pool, receiver) as notifier:
         assert await notifier.round() == 2
-        await pool.execute(
-            "UPDATE projections.ai_agent_approvals SET role = 'manager', escalated_at = now() WHERE id = $1",
-            runs[0].approval_id(),
-        )
+        await escalate(pool, runs[0])
         assert await notifier.round() == 1
     assert receiver.ids[-1] == f"{runs[0].approval_id()}.manager"
 
@@ -111,7 +95,7 @@ async def test_an_escalated_approval_is_told_again(pool: Pool) -> None:
 async def test_who_does_not_take_it_now_is_told_later_under_the_same_id(pool: Pool, status: int) -> None:
     await waiting(pool)
     receiver = Receiver([status, status])
-    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+    async with telling(pool, receiver) as notifier:
         assert [await notifier.round(), await notifier.round()] == [0, 0]
         assert len(receiver.received) == 2
         await due(pool)
@@ -124,7 +108,7 @@ async def test_who_does_not_take_it_now_is_told_later_under_the_same_id(pool: Po
 async def test_who_refuses_it_is_not_asked_again_and_no_redirect_is_followed(pool: Pool, status: int) -> None:
     await waiting(pool)
     receiver = Receiver([status, status])
-    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+    async with telling(pool, receiver) as notifier:
         assert await notifier.round() == 0
         await due(pool)
         assert await notifier.round() == 0
@@ -135,8 +119,8 @@ async def test_several_processes_tell_it_once(pool: Pool) -> None:
     await waiting(pool)
     receiver = Receiver()
     async with (
-        ApprovalNotifier(pool, ADDRESS, transport=receiver) as one,
-        ApprovalNotifier(pool, ADDRESS, transport=receiver) as other,
+        telling(pool, receiver) as one,
+        telling(pool, receiver) as other,
     ):
         assert sum(await asyncio.gather(*(each.round() for each in (one, other, one, other)))) == 2
     assert len(receiver.received) == 2
@@ -152,12 +136,12 @@ async def test_what_a_process_was_telling_as_it_died_is_told_by_the_next(pool: P
             await asyncio.Event().wait()
             raise AssertionError
 
-    async with ApprovalNotifier(pool, ADDRESS, transport=Dies()) as first:
+    async with telling(pool, Dies()) as first:
         work = asyncio.create_task(first.round())
         await hanging.wait()
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as second:
+    async with telling(pool, receiver) as second:
         assert await second.round() == 1
         await due(pool)
         assert await second.round() == 1
@@ -167,7 +151,7 @@ async def test_what_a_process_was_telling_as_it_died_is_told_by_the_next(pool: P
 async def test_it_goes_on_by_itself(pool: Pool) -> None:
     await waiting(pool)
     receiver = Receiver()
-    async with ApprovalNotifier(pool, ADDRESS, transport=receiver) as notifier:
+    async with telling(pool, receiver) as notifier:
         task = asyncio.create_task(notifier.run())
         async with asyncio.timeout(10):
             while len(receiver.received) < 2:  # noqa: ASYNC110 - what is awaited has no event of its own

@@ -127,6 +127,8 @@ def test_an_address_has_one_form_so_that_rules_over_it_hold(address: str) -> Non
 @pytest.mark.parametrize("address", ["maya@example.com", "o'neil+tag@mail.example.co.uk", "a@xn--bcher-kva.example"])
 def test_a_plain_address_is_one(address: str) -> None:
     assert validator_for(GET_CONTACT)({"email": address}) is None
+    sent = {"to": [address], "subject": "s", "body": "b"}
+    assert validator_for(Registry(BUILTIN).get("email_send"))(sent) is None
 
 
 def test_a_long_list_of_problems_is_counted_not_told() -> None:

@@ -11,7 +11,7 @@ _MESSAGE: JsonObject = {
         "minItems": 1,
         "maxItems": 50,
         "uniqueItems": True,
-        "description": "The recipients' email addresses.",
+        "description": "The recipients' email addresses, without names.",
     },
     "subject": {
         "type": "string",
