@@ -15,6 +15,8 @@ from schemas.message import Json
 
 LEVELS = 100  # of lists and objects in each other, in arguments and in schemas: as in results
 CHAIN = 400  # parts of a schema that lead to each other: Python has no more calls in calls
+OWN_SCHEMAS = 16  # with an $id of their own, or an anchor of one name: each may be meant wherever a name stands
+VISITS = 50_000  # of parts, while one depth is unfolded: more would take longer than what is to be prevented
 MOST = 10**12  # beyond every limit; from here on it is not counted
 CHARS_A_STEP = 64
 CHARS_A_COPY = 1_024
@@ -63,10 +65,12 @@ def measure(value: Json) -> Size:
 class SchemaCost:
     """What a schema costs. A step takes less than 100 ns; a fault that has to be told, less than 100 µs."""
 
-    __slots__ = ("_patterns", "_places")
+    __slots__ = ("_patterns", "_places", "is_clear")
 
     def __init__(self, schema: Json) -> None:
+        """Look at a schema; where it has too many names in it for that, it is not `is_clear`, and costs MOST."""
         parts = _Parts(schema)
+        self.is_clear = parts.is_clear
         self._places = _Unfolded(parts, lambda part: len(part) or 1)
         self._patterns = _Unfolded(parts, _pattern_weight)
 
@@ -112,6 +116,7 @@ class _Parts:
                         self._anchored.setdefault(part[word], []).append(part)
                 if isinstance(part.get("$id"), str) and part is not schema:
                     self._named.append(part)
+        self.is_clear = max(len(self._named), *map(len, self._anchored.values()), 0) <= OWN_SCHEMAS
 
     def targets(self, reference: Json) -> list[Json]:
         """Return the parts that a reference may be to; none where it is to the standard itself."""
@@ -142,9 +147,16 @@ class _Unfolded:
         self._parts = parts
         self._weigh = weigh
         self._known: dict[tuple[int, int], int] = {}
+        self._roots: dict[int, int] = {}
 
     def root(self, levels: int) -> int:
-        return self._of(self._parts.root, levels, 0)
+        """Return the weight of the whole; what was asked before has no part in what is answered."""
+        known = self._roots.get(levels)
+        if known is None:
+            known = self._of(self._parts.root, levels, 0) if self._parts.is_clear else MOST
+            self._roots[levels] = known = MOST if len(self._known) > VISITS else known
+            self._known = {}
+        return known
 
     def _of(self, part: Json, levels: int, chain: int) -> int:
         if not isinstance(part, dict):
@@ -152,7 +164,7 @@ class _Unfolded:
         key = (id(part), levels)
         if (known := self._known.get(key)) is not None:
             return known
-        if chain > CHAIN:
+        if chain > CHAIN or len(self._known) > VISITS:
             return MOST
         self._known[key] = 1  # what refers to itself on the same level is looked at once
         total = self._weigh(part)

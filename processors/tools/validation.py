@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from processors.tools.schema_cost import LEVELS, SchemaCost, measure
+from processors.tools.schema_cost import LEVELS, OWN_SCHEMAS, SchemaCost, measure
 from schemas.catalogue import ToolDefinition
 from schemas.errors import ConfigurationError
 from schemas.message import Json, JsonObject
@@ -58,6 +58,8 @@ def _compiled(name: str, schema: bytes) -> Validator:
     if len(schema) > SCHEMA_BYTES or measure(told).levels > LEVELS:
         raise _unusable(name, f"they have more than {SCHEMA_BYTES // 1024} KiB, or more than {LEVELS} levels")
     cost = SchemaCost(told)
+    if not cost.is_clear:
+        raise _unusable(name, f"they have more than {OWN_SCHEMAS} parts with an $id, or with the same anchor")
     if cost.places(FEW_LEVELS) > PLACES:
         raise _unusable(name, "written out in full, without references, they would be far too long")
     try:

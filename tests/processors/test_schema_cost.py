@@ -109,6 +109,44 @@ def test_a_chain_of_references_is_as_long_as_it_may_be() -> None:
     assert said == "The arguments don't fit: a must be string."
 
 
+def linked(count: int) -> JsonObject:
+    """Return a schema of many with names of their own, each of which refers to the next one."""
+    parts: JsonObject = {
+        f"d{n}": {"$id": f"urn:x:{n}", "properties": {"a": {"$ref": f"urn:x:{(n + 1) % count}"}}} for n in range(count)
+    }
+    return {"type": "object", "$ref": "urn:x:0", "$defs": parts}
+
+
+def wide(count: int) -> JsonObject:
+    """Return a schema that has many parts at each of any number of levels."""
+    return {"type": "object", "properties": {"a": {"$ref": "#"}, **{f"p{n}": {} for n in range(count)}}}
+
+
+def anchored(count: int) -> JsonObject:
+    """Return a schema with many anchors of one name."""
+    parts: JsonObject = {f"d{n}": {"$id": f"urn:x:{n}", "$dynamicAnchor": "same"} for n in range(count)}
+    return {"type": "object", "allOf": [{"$dynamicRef": "#same"}] * count, "$defs": parts}
+
+
+@pytest.mark.parametrize("schema", [linked(800), linked(3_000), anchored(1_500)])
+def test_working_the_cost_out_is_bounded_itself(schema: JsonObject) -> None:
+    begun_s = time.perf_counter()
+    with pytest.raises(ConfigurationError, match="more than 16 parts"):
+        validator_for(tool(schema))
+    assert time.perf_counter() - begun_s < SOON_S
+
+
+def test_a_cost_is_the_same_whatever_was_asked_before() -> None:
+    nested: JsonObject = {}
+    for _ in range(90):
+        nested = {"a": nested}
+    assert problem(wide(5_000), nested) == TOO_COSTLY
+    first, second = SchemaCost(wide(1_000)), SchemaCost(wide(1_000))
+    depths = range(0, 100, 25)
+    assert [first.places(n) for n in depths] == [second.places(n) for n in reversed(depths)][::-1]
+    assert first.places(75) == MOST
+
+
 def test_what_is_wrong_in_an_honest_schema_that_refers_to_itself_is_told() -> None:
     assert problem(filters(), tree(3, {"field": "status"})) is None
     said = problem(filters(), tree(1, {"field": 7}))
