@@ -21,6 +21,7 @@ from processors.tools.validation import validator_for
 from schemas.agents import AgentConfig
 from schemas.catalogue import Catalogue, ToolDefinition
 from schemas.delegation import DELEGATE
+from schemas.errors import ConfigurationError
 from schemas.events import DenialReason, PlannedCall
 from schemas.ids import SiteId
 from schemas.message import JsonObject
@@ -97,7 +98,10 @@ def _unfit(tool: ToolDefinition, arguments: JsonObject) -> Denial | None:
     if size > ARGUMENTS_LIMIT_BYTES:
         said = f"The arguments of {tool.name!r} have {size} bytes; {ARGUMENTS_LIMIT_BYTES} are allowed."
         return Denial("arguments_too_large", said)
-    fault = validator_for(tool)(arguments) or _unwritable(arguments)
+    try:
+        fault = validator_for(tool)(arguments) or _unwritable(arguments)
+    except ConfigurationError:  # the log has a tool that was taken by an earlier release
+        fault = "They can't be checked: this release does not take the tool's parameters."
     if fault is not None:
         return Denial("invalid_arguments", f"The arguments of {tool.name!r} are not valid: {fault}")
     return None

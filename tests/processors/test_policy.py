@@ -51,6 +51,12 @@ def test_numbers_that_no_json_holds_are_denied_not_fatal() -> None:
     )
 
 
+def test_a_tool_whose_parameters_this_release_does_not_take_is_denied_not_fatal() -> None:
+    old = tool("old", parameters={"type": "object", "description": "x" * 300_000})
+    run = Spec().given(create(), activate(), start(), context(Catalogue(tools=(old,))))
+    run.when(thought(call("a", "old"))).then("step.thought 1", "tool.denied a (invalid_arguments)", "step.observed 2")
+
+
 def test_calls_beyond_the_limit_of_a_step_are_denied() -> None:
     many = THINKING.when(thought(*(call(name) for name in "abcde")))
     many.then(
