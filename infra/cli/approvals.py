@@ -1,5 +1,6 @@
 """`dramac approvals`: risky actions that wait for a person, and answering them."""
 
+import json
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
 from infra.visible import visible
+from processors.tools.cleaning import INT64
 from projections.queries.approvals import (
     Approval,
     ApprovalStatus,
@@ -32,6 +34,7 @@ from schemas.message import JsonObject
 app = typer.Typer(no_args_is_help=True)
 
 EDIT_BYTES = 256 * 1024
+DIGITS = 20  # what 64 bits hold
 _RISK_STYLES = {"low": "green", "medium": "yellow", "high": "red", "critical": "bold red"}
 _STATUS_STYLES = {"pending": "yellow", "approved": "green", "denied": "red", "expired": "dim"}
 
@@ -207,14 +210,23 @@ def _status(approval: Approval) -> str:
     return f"[{style}]{approval.status}[/{style}]"
 
 
+def _exact(number: str) -> int:
+    """Return an integer as it was written: whoever approves must see what the editor saw."""
+    if len(number.lstrip("-")) > DIGITS or not number.lstrip("-").isdecimal() or int(number) not in INT64:
+        raise ValueError(f"{number[:40]} can't be kept exactly: write it as a text")
+    return int(number)
+
+
 def _read_arguments(path: Path) -> JsonObject:
     try:
         raw = path.read_bytes()
-        told = orjson.loads(raw) if len(raw) <= EDIT_BYTES else None
+        told = json.loads(raw, parse_int=_exact, parse_constant=_exact) if len(raw) <= EDIT_BYTES else None
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except orjson.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not JSON: {error}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
     if not isinstance(told, dict):
         raise ConfigurationError(f"{path}: arguments are one JSON object of at most {EDIT_BYTES} bytes")
     return told

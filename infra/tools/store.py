@@ -1,5 +1,6 @@
 """The tools that sites registered, in Postgres: every version, with its sealed secret."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import orjson
+from pydantic import ValidationError
 
 from infra.own_schema import OwnSchema
 from infra.sealed_rows import columns_of, reseal_rows, sealed_of
@@ -16,6 +18,8 @@ from projections.db import Pool
 from schemas.catalogue import ToolDefinition
 from schemas.errors import ConfigurationError, NotFoundError, RefusedError
 from schemas.ids import SiteId
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = OwnSchema("tools", Path(__file__).with_name("tools.sql"), "mcp_tools_of_site", lock=0x746F6F6C)  # "tool"
 
@@ -123,9 +127,17 @@ class SiteToolStore:
         return version, True
 
     async def list(self, site_id: SiteId) -> tuple[StoredTool, ...]:
-        """Return the site's tools in force, by name."""
+        """Return the site's tools in force, by name; one that this release no longer takes is left out, and logged."""
         with SCHEMA.failures_in_words():
-            return tuple(_stored(site_id, row) for row in await self._pool.fetch(LIST, site_id))
+            rows = await self._pool.fetch(LIST, site_id)
+        found: list[StoredTool] = []
+        for row in rows:
+            try:
+                found.append(_stored(site_id, row))
+            except ValidationError as error:
+                why = error.errors()[0]["msg"]
+                logger.error("the tool %r of site %s is left out, add it anew: %s", row["name"], site_id, why)  # noqa: TRY400
+        return tuple(found)
 
     async def definitions(self, site_id: SiteId) -> tuple[ToolDefinition, ...]:
         """Return the site's tools in force as models and the policy see them."""

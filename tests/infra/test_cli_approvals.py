@@ -107,7 +107,15 @@ def test_an_unknown_approval_and_an_unknown_status_are_one_clear_line(settings: 
 def test_arguments_that_are_none_are_refused_before_anything_is_asked(settings: Settings, tmp_path: Path) -> None:
     (row,) = listed(settings)
     edit = tmp_path / "edit.json"
-    for content, words in ((b"[]", "one JSON object"), (b"{", "is not JSON"), (b'{"a": ' + b"1" * 300_000, "at most")):
+    for content, words in (
+        (b"[]", "one JSON object"),
+        (b"{", "is not JSON"),
+        (b'{"a": ' + b"1" * 300_000, "at most"),
+        (b'{"amount": 18446744073709551616}', "can't be kept exactly"),
+        (b'{"amount": NaN}', "can't be kept exactly"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"a": "\xff"}', "is not JSON"),
+    ):
         edit.write_bytes(content)
         wrong = dramac(settings, "approvals", "approve", row["id"], "--edit", str(edit))
         assert wrong.code == USAGE

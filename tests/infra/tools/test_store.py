@@ -47,6 +47,19 @@ async def test_a_removed_tool_is_gone_for_everyone_and_its_versions_go_on(store:
     assert await store.add(site, tool(), SECRET, sealer, "ada") == (2, True)
 
 
+async def test_a_tool_that_is_no_longer_taken_is_left_out_and_the_others_stay(
+    store: SiteToolStore, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = new_site()
+    await store.add(site, tool(), SECRET, sealer, "ada")
+    await store.add(site, tool(name="order_find"), SECRET, sealer, "ada")
+    said = """UPDATE tools.http_tools SET told = jsonb_set(told, '{parameters}', '{"type": 7}')
+              WHERE site_id = $1 AND name = 'order_cancel'"""
+    await pool.execute(said, site)
+    assert [definition.name for definition in await store.definitions(site)] == ["order_find"]
+    assert "the tool 'order_cancel' of site" in caplog.text
+
+
 async def test_a_site_has_nothing_of_another_ones(store: SiteToolStore) -> None:
     site, other = new_site(), new_site()
     await store.add(site, tool(), SECRET, sealer, "ada")
