@@ -52,6 +52,14 @@ async def receive(response: httpx2.Response) -> Answer:
     return Answer(response.status_code, retry_after, content_type, bytes(received[:most]), len(received) > most)
 
 
+def _without(secret: bytes, body: bytes) -> bytes:
+    """Return a body without the secret, also as a JSON text holds it."""
+    escaped = json.dumps(secret.decode("ascii")).encode()[1:-1]
+    for form in (secret, escaped, escaped.replace(b"/", rb"\/")):
+        body = body.replace(form, REDACTED)
+    return body
+
+
 def read(answer: Answer, who: str, *, secret: bytes | None, now_s: float, texts: bool = False) -> Json:
     """Return the result. `who` answered begins sentences; `secret` never stands in one; `texts`: text is one too.
 
@@ -59,7 +67,7 @@ def read(answer: Answer, who: str, *, secret: bytes | None, now_s: float, texts:
         ToolError: it refused, in words for the model.
         BusyError: it may have acted, and did not say so in a way that can be read.
     """
-    status, body = answer.status, answer.body.replace(secret, REDACTED) if secret else answer.body
+    status, body = answer.status, _without(secret, answer.body) if secret else answer.body
     if 200 <= status < 300:
         if answer.cut:
             raise ToolError(f"{who} answered more than {ANSWER_BYTES // 1024} KiB: ask for less.")

@@ -58,3 +58,10 @@ def test_words_are_found_in_an_error_that_is_carelessly_written() -> None:
 
 def test_a_name_that_stands_twice_has_its_last_value_in_both_readers() -> None:
     assert json_of(b'{"a": 1, "a": 2}') == json_of(b'{"a": NaN, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize("form", [b'pa/ss"wo\\rd', b'pa/ss\\"wo\\\\rd', b'pa\\/ss\\"wo\\\\rd'])
+def test_a_secret_is_taken_out_however_it_is_told(form: bytes) -> None:
+    answer = Answer(200, None, "text/plain", b"you sent " + form, cut=False)
+    told = read(answer, "The tool x", secret=b'pa/ss"wo\\rd', now_s=0, texts=True)
+    assert str(told) == "you sent [secret]"
