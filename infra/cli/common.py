@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -130,6 +131,18 @@ def run(work: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
         fail(_only(error), debug=debug)
     if code:
         raise typer.Exit(code)
+
+
+def read_input(file: str) -> bytes:
+    """Return what a file holds, or standard input if it is `-`.
+
+    Raises:
+        ConfigurationError: it can't be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file!r} can't be read: {error.strerror or error}") from error
 
 
 def print_json(value: Json) -> None:

@@ -1,16 +1,14 @@
 """`dramac hooks`: addresses at which other systems wake an agent."""
 
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infra.cli.common import JsonFlag, err, out, print_json, run, table
+from infra.cli.common import JsonFlag, err, out, print_json, read_input, run, table
 from infra.cli.tables import open_tables
 from infra.hooks.signatures import Scheme, key_of, new_secret, signed_headers
 from infra.hooks.store import Hook, HookStore
@@ -159,7 +157,7 @@ def send(
 
     async def work(settings: Settings, store: HookStore, _pool: Pool) -> None:
         sealer = sealer_of(settings)
-        body = _read(file)
+        body = read_input(file)
         if delivery_id is not None and not (delivery_id.isascii() and delivery_id.isprintable()):
             raise ConfigurationError("--id takes visible ASCII characters")
         found = await store.get(settings.site_id, hook)
@@ -268,19 +266,10 @@ def _secret(scheme: Scheme, secret_from: str | None) -> str:
     if secret_from is None:
         return new_secret(scheme)
     try:
-        secret = _read(secret_from).decode("ascii").strip()
+        secret = read_input(secret_from).decode("ascii").strip()
         key_of(scheme, secret)
     except UnicodeDecodeError:
         raise ConfigurationError("a secret is ASCII text, this one is not") from None
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return secret
-
-
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file!r} can't be read: {error.strerror or error}") from error

@@ -4,12 +4,11 @@ import getpass
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infra.cli.common import JsonFlag, out, print_json, table
+from infra.cli.common import JsonFlag, out, print_json, read_input, table
 from infra.cli.tables import run_with_store
 from infra.models.addresses import Api
 from infra.models.endpoints import allowed_endpoints
@@ -232,9 +231,6 @@ def _key(file: str | None, variable: str | None, *, is_needed: bool) -> str:
 
 def _read(file: str) -> str:
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return raw.decode("ascii")
+        return read_input(file).decode("ascii")
     except UnicodeDecodeError:
         raise ConfigurationError("a key is ASCII text, and this is not") from None
-    except OSError as error:
-        raise ConfigurationError(f"{file!r} can't be read: {error.strerror or error}") from error

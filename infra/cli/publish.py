@@ -10,12 +10,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infra.cli.common import JsonFlag, out, print_json, run
+from infra.cli.common import JsonFlag, out, print_json, read_input, run
 from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
@@ -61,7 +60,7 @@ def publish(file: File, topic: Topic = MODULE_EVENTS, as_json: JsonFlag = False)
 
     async def work(settings: Settings) -> None:
         now_ms = time.time_ns() // 1_000_000
-        events = parse_events(_read(file), site_id=settings.site_id, now_ms=now_ms)
+        events = parse_events(read_input(file), site_id=settings.site_id, now_ms=now_ms)
         async with open_log(settings, await kafka_alone(settings)) as log:
             await log.partitions(topic)  # it is there
             limit = int((await log.configs(topic)).get("max.message.bytes", sys.maxsize))
@@ -159,12 +158,3 @@ async def _send_one(log: KafkaLog, topic: str, ready: Ready) -> Position:
         except AppendError:
             await asyncio.sleep(BETWEEN_ATTEMPTS_S)
     return await log.send(topic, ready.draft)
-
-
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file!r} can't be read: {error.strerror or error}") from error

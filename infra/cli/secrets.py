@@ -1,12 +1,10 @@
 """Secrets that a person gives to a command: never as an argument, which others on the machine can read."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infra.cli.common import err
+from infra.cli.common import err, read_input
 from schemas.errors import ConfigurationError
 
 SECRET_BYTES = 8 * 1024
@@ -23,11 +21,7 @@ def read_secret(source: str) -> bytes:
     Raises:
         ConfigurationError: it can't be read, or no header can hold it.
     """
-    try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{source!r} can't be read: {error.strerror or error}") from None
-    secret = raw.strip()
+    secret = read_input(source).strip()
     if not secret or len(secret) > SECRET_BYTES or not (secret.isascii() and secret.decode("ascii").isprintable()):
         raise ConfigurationError(f"a secret is one line of plain ASCII text, at most {SECRET_BYTES} bytes")
     if len(secret) < 8:
