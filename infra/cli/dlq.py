@@ -70,7 +70,7 @@ def show(letter: LetterId, as_json: JsonFlag = False) -> None:
 @app.command("redrive")
 def redrive_(
     letter: Annotated[str | None, typer.Argument(metavar="ID", help="Of the letter: topic/partition/offset.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that were not sent again yet, the oldest first.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All whole ones not sent again yet, the oldest first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -83,7 +83,7 @@ def redrive_(
             if letter is not None:
                 chosen = [await find_letter(log, letter)]
             else:
-                chosen = [one for one in await read_letters(log) if one.redriven is None]
+                chosen = [one for one in await read_letters(log) if one.redriven is None and one.letter.cut is None]
                 _confirm(len(chosen), yes)
             told = []
             for one in chosen:
@@ -119,6 +119,7 @@ def _json(one: Letter) -> JsonObject:
         "key": _bytes_json(letter.key),
         "value": _bytes_json(letter.value),
         "headers": [[name, _bytes_json(content)] for name, content in letter.headers],
+        "cut": letter.cut,
         "redriven": None if again is None else {"at": format_time(again.at_ms), "by": again.by, "to": again.to},
     }
 
@@ -139,14 +140,16 @@ def _bytes_json(raw: bytes | None) -> str | JsonObject | None:
 def _told(one: Letter) -> list[str]:
     letter = one.letter
     lines = [
-        f"letter   {letter.id}",
+        f"letter   {_line(letter.id)}",
         f"when     {format_time(letter.at_ms)}",
         f"why      {_line(letter.error)}",
-        f"stood in {letter.topic}, partition {letter.partition}, offset {letter.offset}",
+        f"stood in {_line(letter.topic)}, partition {letter.partition}, offset {letter.offset}",
         f"key      {preview(letter.key)}",
     ]
     if (again := one.redriven) is not None:
-        lines.append(f"again    {again.to}, at {format_time(again.at_ms)}, by {again.by}")
+        lines.append(f"again    {_line(again.to)}, at {format_time(again.at_ms)}, by {_line(again.by)}")
+    if letter.cut is not None:
+        lines.append(f"cut      the record was too large for a letter: {_line(letter.cut)}; what follows begins it")
     lines += [f"header   {_line(name)}: {preview(content)}" for name, content in letter.headers]
     if letter.value is None:
         return [*lines, "value    none"]
