@@ -11,8 +11,10 @@ from projections.db import Pool
 from projections.fold import HANDLERS
 from projections.projector import Projector
 from projections.rebuild import rebuild
+from schemas.chat import Usage
 from schemas.errors import CheckpointMovedError, DecodeError, UnavailableError
 from schemas.events import EVENTS as EVENT_TYPES
+from schemas.events import StepThought
 from streams.log import Draft
 from streams.partitioner import partition_of
 from streams.topics import EVENTS
@@ -54,6 +56,19 @@ async def test_applied_twice_changes_nothing(pool: Pool, journal: Journal) -> No
     await again.catch_up()
     assert again.applied == 0
     assert await dump(pool) == once
+
+
+async def test_what_a_provider_says_it_used_does_not_stop_a_partition(pool: Pool, journal: Journal) -> None:
+    """A site's own model endpoint may answer what no table's integers hold."""
+    endless = Usage.model_validate_json(b'{"input_tokens": %d, "output_tokens": %d}' % (10**30, 2**63 - 1))
+    stream = usual_run(Stream().created(), "t1")
+    thought = next(event for event in stream.said if isinstance(event, StepThought))
+    await journal.tell(stream.say(thought.model_copy(update={"usage": endless, "reply_id": "endless"})))
+    projector = Projector(journal, pool)
+    await projector.catch_up()
+    assert projector.stopped == {}
+    told = "SELECT tokens_input > 10 ^ 9 - 1, tokens_output > 10 ^ 9 - 1 FROM projections.ai_agent_executions"
+    assert tuple(await pool.fetchrow(told)) == (True, True)
 
 
 async def test_a_rivals_copy_is_ignored(pool: Pool, journal: Journal) -> None:
