@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.common import FAILED, JsonFlag, err, out, print_json, run, table
 from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, NotFoundError, RecordTooLargeError, RefusedError
 from schemas.message import JsonObject
 from streams.records import format_time
 from streams.redriving import Letter, find_letter, read_letters, redrive
@@ -76,7 +76,7 @@ def redrive_(
 ) -> None:
     """Send the exact record again, to its own topic and partition: once, and it is remembered."""
 
-    async def work(settings: Settings) -> None:
+    async def work(settings: Settings) -> int:
         if (letter is None) is not all_:
             raise ConfigurationError("say what to redrive: a letter's id, or --all")
         async with open_log(settings, await kafka_alone(settings)) as log:
@@ -85,16 +85,24 @@ def redrive_(
             else:
                 chosen = [one for one in await read_letters(log) if one.redriven is None and one.letter.cut is None]
                 _confirm(len(chosen), yes)
-            told = []
+            told, failed = [], 0
             for one in chosen:
-                place = await redrive(log, one, f"user:{settings.user}")
+                try:
+                    place = await redrive(log, one, f"user:{settings.user}")
+                except (NotFoundError, RefusedError, RecordTooLargeError) as error:
+                    if letter is not None:
+                        raise
+                    failed += 1  # what one letter says must not keep the others here
+                    err().print(f"{one.letter.id}: not sent: {error}", markup=False)
+                    continue
                 told.append({"id": one.letter.id, "to": f"{one.letter.topic}/{place.partition}/{place.offset}"})
                 if not as_json:
                     out().print(f"{told[-1]['id']}: sent again, now {told[-1]['to']}", markup=False)
         if as_json:
             print_json(told)
-        elif not told:
+        elif not chosen:
             out().print("nothing to redrive")
+        return FAILED if failed else 0
 
     run(work)
 
