@@ -21,6 +21,7 @@ from streams.memory_log import MemoryLog
 from streams.topics import COMMANDS, DEAD_LETTERS, MIB, definitions, ensure_genesis, is_genesis
 from tests.processors.asks import activate, call, create, deactivate, start, update
 from tests.processors.fakes import (
+    Clock,
     Owner,
     StubModel,
     history,
@@ -109,6 +110,20 @@ async def test_a_record_that_is_larger_than_any_letter_does_not_stop_the_loop() 
         await tell(log, create())
         await until(lambda: lines(log) == ["agent.created"])
     assert [len(value or b"") for _, value in letters(log)] == [CUT_VALUE_BYTES]
+
+
+async def test_a_time_that_no_calendar_has_does_not_stop_the_loop() -> None:
+    """A topic that takes its producers' times, by mistake, takes any."""
+    clock = Clock()
+    log = await new_log(clock=clock)
+    async with Owner(process(log), log):
+        await tell(log, create())
+        clock.moved_ms = 10**15
+        await tell(log, update(name="Two"))
+        clock.moved_ms = 0
+        await tell(log, activate())
+        await until(lambda: lines(log) == ["agent.created", "agent.activated"])
+    assert ["append time" in error for error, _ in letters(log)] == [True]
 
 
 async def test_a_header_that_would_swell_every_event_does_not_stop_the_loop() -> None:
