@@ -4,9 +4,9 @@ Whatever is not deterministic enters here: a model's reply, a tool's result, a p
 prices in force. Time is the record's append time.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.agent_rules import Name
 from schemas.agents import AgentConfig
@@ -22,6 +22,12 @@ LATEST_MS = 253_402_300_799_999  # the end of the year 9999: no calendar goes fu
 ERROR_CHARS = 2_000  # an error's text in the log is cut here: enough to understand it, too short to smuggle a body
 CANCELLED_AT_ONCE = 100  # runs that one command cancels: the events of one command have a limit
 AMOUNT_LIMIT = 1e15  # what one event may do for a goal: sums stay exact to some decimals
+FIGURE_LIMIT = 2**40  # 34 years of milliseconds, a TiB
+STEP_LIMIT = 1_000_000  # far more than a run may have
+
+# More is taken for so much: what only describes must not be too large for tables that all sites share.
+Figure = Annotated[int, AfterValidator(lambda figure: min(figure, FIGURE_LIMIT))]
+StepNumber = Annotated[int, AfterValidator(lambda step: min(step, STEP_LIMIT))]
 
 
 class Command(Message):
@@ -169,7 +175,7 @@ class RecordThought(Command):
 
     wire = "ai.step.record_thought"
     execution_id: ExecutionId
-    step: int = Field(ge=1)
+    step: StepNumber = Field(ge=1)
     reply_id: str = Field(min_length=1, max_length=200)
     provider: str
     model: str
@@ -177,7 +183,7 @@ class RecordThought(Command):
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
-    latency_ms: int = Field(default=0, ge=0)
+    latency_ms: Figure = Field(default=0, ge=0)
 
 
 class RecordModelFailure(Command):
@@ -185,7 +191,7 @@ class RecordModelFailure(Command):
 
     wire = "ai.step.record_model_failure"
     execution_id: ExecutionId
-    step: int = Field(ge=1)
+    step: StepNumber = Field(ge=1)
     reply_id: str = Field(min_length=1, max_length=200)
     provider: str
     model: str
@@ -202,7 +208,7 @@ class RecordAttempt(Command):
 
     wire = "ai.step.record_attempt"
     execution_id: ExecutionId
-    step: int = Field(ge=1)
+    step: StepNumber = Field(ge=1)
     reply_id: str = Field(min_length=1, max_length=200)
     provider: str
     model: str
@@ -229,9 +235,9 @@ class RecordToolResult(Command):
     call_id: CallId
     output: Json = None
     error: str | None = Field(default=None, max_length=ERROR_CHARS)
-    full_bytes: int | None = None  # the output's length, where it was cut
+    full_bytes: Figure | None = None  # the output's length, where it was cut
     full_sha256: str | None = None
-    duration_ms: int = Field(default=0, ge=0)
+    duration_ms: Figure = Field(default=0, ge=0)
     delegated: Outcome | None = None
 
 
