@@ -23,12 +23,8 @@ _COMPARISONS = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
 _ON_TEXT = frozenset({"contains", "startsWith", "endsWith", "size", "string", "bytes", "int", "uint", "double", "bool"})
 _READ_STEPS = {"duration": 32, "timestamp": 8}  # as often as a search: these are read in parts of a few characters
 _INDEX_STEPS = 8  # as often: where there is no such field, the error tells its name
-_IN_ZONE = frozenset(
-    f"get{part}"
-    for part in (
-        "FullYear", "Month", "DayOfYear", "DayOfMonth", "Date", "DayOfWeek", "Hours", "Minutes", "Seconds", "Milliseconds"
-    )
-)  # fmt: skip
+_PARTS = "FullYear Month DayOfYear DayOfMonth Date DayOfWeek Hours Minutes Seconds Milliseconds"
+_IN_ZONE = frozenset(f"get{part}" for part in _PARTS.split())
 # The library opens a zone as a file by its name, once and for ever: so it is no name that the data bring, and no path.
 _ZONE = re.compile(rb"[+-]?[0-9]{2}:[0-9]{2}|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 _CASES = frozenset({"lowerAscii", "upperAscii"})  # go through a text, and make one as long
