@@ -39,7 +39,7 @@ from schemas.commands import (
 )
 from schemas.errors import RefusedError
 from schemas.events import AgentUpdated, ExecutionCancelled
-from schemas.message import JsonObject
+from schemas.message import STORED, JsonObject
 from schemas.schedules import parse_schedule
 
 app = typer.Typer(no_args_is_help=True)
@@ -184,7 +184,7 @@ def show(
                 row = replace(row, config=config, agent_version=version)
             goals = await list_goals(pool, settings.site_id, row.id)
         if as_yaml:
-            typer.echo(write_agent(AgentConfig.model_validate(row.config)), nl=False)
+            typer.echo(write_agent(AgentConfig.model_validate(row.config, context=STORED)), nl=False)
         elif as_json:
             print_json(row)
         else:
