@@ -40,7 +40,12 @@ def whole(versions: tuple[AgentVersion, ...], version: int) -> AgentConfig:
     Raises:
         NotFoundError: there is no such version.
     """
-    return AgentConfig.model_validate(config_of(versions, version), context=STORED)
+    return as_saved(config_of(versions, version))
+
+
+def as_saved(config: JsonObject) -> AgentConfig:
+    """Return a configuration that was saved once, whether or not it would be saved today."""
+    return AgentConfig.model_validate(config, context=STORED)
 
 
 def versions(agent: Slug, as_json: JsonFlag = False) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from infra.agent_fields import agent_fields
 from infra.agent_files import activate_agent, apply_agent, create_agent, read_agent, write_agent
 from infra.asking import ask, until_visible
-from infra.cli.agent_versions import register
+from infra.cli.agent_versions import as_saved, register
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
 from infra.cli.tables import open_tables
 from infra.connections import open_log, open_pool
@@ -39,7 +39,7 @@ from schemas.commands import (
 )
 from schemas.errors import RefusedError
 from schemas.events import AgentUpdated, ExecutionCancelled
-from schemas.message import STORED, JsonObject
+from schemas.message import JsonObject
 from schemas.schedules import parse_schedule
 
 app = typer.Typer(no_args_is_help=True)
@@ -184,7 +184,7 @@ def show(
                 row = replace(row, config=config, agent_version=version)
             goals = await list_goals(pool, settings.site_id, row.id)
         if as_yaml:
-            typer.echo(write_agent(AgentConfig.model_validate(row.config, context=STORED)), nl=False)
+            typer.echo(write_agent(as_saved(row.config)), nl=False)
         elif as_json:
             print_json(row)
         else:
