@@ -1,11 +1,14 @@
 """Answers that no provider should give: told as failures of a model, metered where it is said what they cost."""
 
+import gzip
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from infra.models import wires
 from infra.models.providers import ProviderConfig, make_provider
 from infra.models.wire import MOST_TOKENS
 from processors.models.decisions import as_words
@@ -36,10 +39,17 @@ def chunk(delta: dict[str, Any], finish: Any = None) -> dict[str, Any]:
     return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-async def reply_to(body: bytes, asked: ModelRequest | None = None, *, stream: bool = False) -> ModelReply:
+async def pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 4_096):
+        yield body[start : start + 4_096]
+
+
+async def reply_to(
+    body: bytes, asked: ModelRequest | None = None, *, stream: bool = False, encoding: str = "identity"
+) -> ModelReply:
     """Return what becomes of an answer with these bytes."""
-    kind = "text/event-stream" if stream else "application/json"
-    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body, headers={"content-type": kind}))
+    headers = {"content-type": "text/event-stream" if stream else "application/json", "content-encoding": encoding}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=pieces(body), headers=headers))
     provider = make_provider(ProviderConfig("openai", "openai", KEY, "http://provider/v1"), transport=transport)
     try:
         if not stream:
@@ -114,3 +124,20 @@ async def test_a_call_with_a_number_beyond_64_bits_can_be_shown_to_its_model_aga
     asked = request(messages=(*request().messages, said, ChatMessage(role="tool", content="{}", tool_call_id="c")))
     assert (await reply_to(answer({"content": "Done."}), asked)).text == "Done."
     assert str(LONG) in "".join(message.content for message in as_words(asked).messages)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    text = {"content": "x" * 20_000}
+    whole = streamed(chunk(text), chunk({}, "stop")) if stream else answer(text)
+    assert len((await reply_to(whole, stream=stream)).text) == 20_000
+    monkeypatch.setattr(wires, "ANSWER_BYTES", 20_000)
+    with pytest.raises(ModelError) as told:
+        await reply_to(whole, stream=stream)
+    assert (told.value.reason, told.value.unsettled) == ("cut_stream", True)
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    with pytest.raises(ModelError) as told:
+        await reply_to(gzip.compress(answer({"content": "Done."})), encoding="gzip")
+    assert (told.value.reason, told.value.unsettled) == ("cut_stream", True)
