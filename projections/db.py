@@ -27,6 +27,9 @@ TRANSIENT = (
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it takes over
+    asyncpg.PostgresSystemError,  # its disk
+    asyncpg.InternalServerError,  # a table dropped while a statement was being planned, for one
     # The schema was dropped and built anew under us; the next session finds or makes it.
     asyncpg.InvalidCachedStatementError,
     asyncpg.InvalidSchemaNameError,

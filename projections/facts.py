@@ -15,6 +15,7 @@ import orjson
 
 from schemas.errors import DecodeError
 from schemas.events import EVENTS
+from schemas.exact import load_exact
 from schemas.ids import UUID_PATTERN
 from schemas.upcasters import lift
 from streams.log import Record
@@ -68,7 +69,7 @@ def read_fact(record: Record) -> Fact:
             parse(value),
             headers,
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DecodeError(f"a {known[0]!r} can't be read: {error!r}") from error
 
 
@@ -79,8 +80,8 @@ def parse(value: bytes) -> dict[str, Any]:
         ValueError: it is no JSON object.
     """
     try:
-        data = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        data = load_exact(value)
+    except ValueError:
         data = clean(json.loads(value))  # lone surrogates and NaN pass here
     else:
         if b"\\u0000" in value:  # the only way to write U+0000

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import orjson
-
 from projections.activity import ActivityRow, CatalogueRow
 from projections.batch import Batch, Handler
 from projections.facts import Fact, as_json, clean_text, time_of, time_or_none
 from projections.goals import GoalRow
 from projections.schedules import ScheduleDelta
 from schemas import events as ev
+from schemas.exact import load_exact
 
 
 def _agent_created(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
@@ -23,7 +22,7 @@ def _agent_created(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
 
 def _agent_updated(batch: Batch, fact: Fact, data: dict[str, Any]) -> None:
     agent = batch.agent(fact)
-    agent.changes = as_json({**orjson.loads(agent.changes or "{}"), **data["changes"]})
+    agent.changes = as_json({**load_exact(agent.changes or "{}"), **data["changes"]})
     agent.agent_version = data["agent_version"]
     if "goals" in data["changes"]:
         batch.keep_goals(fact, {goal["name"] for goal in data["changes"]["goals"]})

@@ -64,7 +64,10 @@ class DeactivateAgent(Command):
 
 
 class DeleteAgent(Command):
-    """Remove the agent and cancel what runs; its history stays."""
+    """Remove the agent and cancel what runs; its history stays.
+
+    Where more runs than one decision may cancel, it is deactivated, and removed when that was asked again for the last.
+    """
 
     wire = "ai.agent.delete"
 

@@ -5,9 +5,8 @@ An upcaster takes the payload of version n and returns that of n + 1. The stored
 
 from collections.abc import Callable
 
-import orjson
-
 from schemas.errors import DecodeError
+from schemas.exact import dump_exact, load_exact
 from schemas.message import JsonObject
 
 Upcaster = Callable[[JsonObject], JsonObject]
@@ -44,10 +43,10 @@ def lift(wire: str, version: int, to: int, value: bytes) -> bytes:
         return value
     if version > to:
         raise DecodeError(f"{wire!r} has schema version {version}, this release knows {to}: upgrade first")
-    payload = orjson.loads(value)
+    payload = load_exact(value)
     for step in range(version, to):
         upcaster = UPCASTERS.get((wire, step))
         if upcaster is None:
             raise DecodeError(f"nothing lifts {wire!r} from schema version {step}")
         payload = upcaster(payload)
-    return orjson.dumps(payload)
+    return dump_exact(payload)

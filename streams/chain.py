@@ -20,6 +20,7 @@ SEQUENCE = "ce_sequence"
 GENESIS = b"\x00" * 32
 
 _LOWER_HEX = re.compile(rb"[0-9a-f]{64}")
+SEQUENCE_DIGITS = 18  # far more than a stream ever has; Python itself refuses to read a number of thousands of digits
 _ABSENT = b"\xff\xff\xff\xff"
 PREVIOUS = b"\x00\x00\x00\x20"  # the length of the previous chain
 
@@ -70,7 +71,9 @@ def stamp(headers: Headers) -> tuple[int, bytes] | None:
     if len(found) != len(headers) and any([name for name, _ in headers].count(name) != 1 for name in (SEQUENCE, CHAIN)):
         return None
     sequence, chain = found.get(SEQUENCE), found.get(CHAIN)
-    if sequence is None or chain is None or _LOWER_HEX.fullmatch(chain) is None or not sequence.isdigit():
+    if sequence is None or chain is None or _LOWER_HEX.fullmatch(chain) is None:
+        return None
+    if not sequence.isdigit() or len(sequence) > SEQUENCE_DIGITS:
         return None
     return int(sequence), bytes.fromhex(chain.decode("ascii"))
 

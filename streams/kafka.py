@@ -22,6 +22,7 @@ from streams.log import Bounds, Draft, Member, Position, Reader, RebalanceListen
 from streams.partitioner import partition_of
 from streams.sentences import no_answer, no_partition, no_topic, too_large, unanswered
 from streams.sizes import BATCH_BYTES, record_bytes
+from streams.topics import AI_TOPICS
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ FETCH_WAIT_MS = 50
 UNREAD_WAIT_S = 0.005
 FETCH_BYTES = 4 * MIB + 64 * KIB  # a partition's share of a fetch: the largest record, with its batch
 LINGER_BYTES = 256 * KIB  # what a reader that would rather have more at a time need not wait any longer for
+
+_OURS = frozenset(definition.name for definition in AI_TOPICS)
 
 
 class KafkaLog:
@@ -195,7 +198,8 @@ class KafkaLog:
     async def member(self, topic: str, group: str, on_rebalance: RebalanceListener) -> AsyncIterator[Member]:
         """Join a consumer group, in the background.
 
-        `on_rebalance` runs before the first heartbeat of a new generation: it must be done within the session timeout.
+        Of a topic that is not ours, what a transaction took back is not read. `on_rebalance` runs before the first
+        heartbeat of a new generation: it must be done within the session timeout.
         """
         await self.partitions(topic)
         # aiokafka keeps what a sticky member held on the class; several members live in one process.
@@ -209,6 +213,8 @@ class KafkaLog:
             heartbeat_interval_ms=min(HEARTBEAT_MS, self._session_ms // 3),
             max_poll_interval_ms=IDLE_MS,
             metadata_max_age_ms=METADATA_MS,
+            # We write without transactions; in our topics a stranger's, left open, would only hold everybody up.
+            isolation_level="read_uncommitted" if topic in _OURS else "read_committed",
         ) as consumer:
             member = KafkaMember(consumer, topic, on_rebalance, self.bounds)
             watch = asyncio.create_task(member.watch())

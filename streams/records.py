@@ -309,7 +309,10 @@ def parse_time(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
-    delta = moment.astimezone(UTC) - _EPOCH
+    try:
+        delta = moment.astimezone(UTC) - _EPOCH
+    except OverflowError:
+        raise ValueError(f"{text!r} is not in the years 1 to 9999") from None
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
 
 

@@ -72,7 +72,8 @@ async def redrive(log: Log, one: Letter, by: str) -> Position:
     """Send a letter's record again, to its own topic and partition, and remember it.
 
     Raises:
-        RefusedError: that was done before. If it failed again, there is a newer letter, which can be redriven.
+        RefusedError: that was done before; if it failed again, there is a newer letter, which can be redriven. Or the
+            record was too large to be kept whole.
         AppendError: refused, or the outcome is unknown: call again.
         NotFoundError: its topic is gone.
     """
@@ -80,6 +81,9 @@ async def redrive(log: Log, one: Letter, by: str) -> Position:
     if (done := one.redriven) is not None:
         said = f"{letter.id!r} was redriven at {format_time(done.at_ms)} by {done.by!r}: it is now {done.to}"
         raise RefusedError(f"{said}; if it failed again, redrive its newer letter", reason="redriven")
+    if letter.cut is not None:
+        said = f"{letter.id!r} has only the beginning of its record ({letter.cut}), which was too large for a letter"
+        raise RefusedError(f"{said}: read the whole from its own topic, and send it from there", reason="cut")
     place = await log.send(letter.topic, letter.original(), partition=letter.partition)
     note = {
         REDRIVEN: letter.id,

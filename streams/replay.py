@@ -22,9 +22,10 @@ async def read_span(log: Log, topic: str, partition: int, held: Bounds) -> Async
         since, reached = time.monotonic(), held.start
         while reached < held.end:
             records = await reader.poll(max_records=POLL_RECORDS)
-            if records:
-                since, reached = time.monotonic(), records[-1].offset + 1
-                if inside := [record for record in records if record.offset < held.end]:
-                    yield inside
+            if inside := [record for record in records if record.offset < held.end]:
+                yield inside
+            before, reached = reached, reader.position(partition)  # behind gaps too, such as a transaction's mark
+            if reached > before:
+                since = time.monotonic()
             elif time.monotonic() - since > STALL_S:
                 raise TimeoutError(stalled(topic, partition))

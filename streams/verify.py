@@ -234,7 +234,7 @@ async def verify_log(
         if held.start > 0
     ]
     async with log.reader(topic, {partition: start for partition, (start, _) in unread.items()}) as reader:
-        since = time.monotonic()
+        since, before = time.monotonic(), dict[int, int]()
         while unread:
             records = await reader.poll(max_records=POLL_RECORDS)
             for record in records:
@@ -242,10 +242,12 @@ async def verify_log(
                     continue
                 if record.offset < left[1]:
                     fold.add(record)
-                if record.offset + 1 >= left[1]:
-                    del unread[record.partition]
-            if records:
-                since = time.monotonic()
+            reached = {partition: reader.position(partition) for partition in unread}  # behind gaps too
+            for partition, at in reached.items():
+                if at >= unread[partition][1]:
+                    del unread[partition]
+            if records or reached != before:
+                since, before = time.monotonic(), reached
                 if progress is not None:
                     progress(fold.records, total)
             elif time.monotonic() - since > STALL_S:

@@ -1,6 +1,7 @@
 """`dramac agents`: what agents there are, and changing them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,6 @@ from projections.queries.goals import AgentGoal, list_goals
 from projections.queries.versions import get_version
 from schemas.agents import AgentConfig
 from schemas.commands import (
-    CANCELLED_AT_ONCE,
     ERROR_CHARS,
     ActivateAgent,
     AgentCommand,
@@ -37,8 +37,9 @@ from schemas.commands import (
     DeleteAgent,
     UpdateAgent,
 )
+from schemas.envelope import EventEnvelope
 from schemas.errors import RefusedError
-from schemas.events import AgentUpdated, ExecutionCancelled
+from schemas.events import AgentDeleted, AgentUpdated, Event, ExecutionCancelled
 from schemas.message import JsonObject
 from schemas.schedules import parse_schedule
 
@@ -247,8 +248,8 @@ def deactivate(
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             row = await get_agent(pool, settings.site_id, agent)
             command = DeactivateAgent(cancel_runs=True)
-            cancelled, in_last = 0, CANCELLED_AT_ONCE
-            while in_last >= CANCELLED_AT_ONCE:  # one command cancels so many at most
+            cancelled, in_last = 0, 1
+            while in_last:  # one command cancels some: how many depends on what the runs did
                 try:
                     answer = await ask(
                         log, site_id=settings.site_id, agent_id=row.id, user=settings.user, command=command
@@ -257,7 +258,7 @@ def deactivate(
                     if error.reason != "nothing_to_do" or not cancelled:
                         raise
                     break
-                in_last = sum(isinstance(envelope.event, ExecutionCancelled) for envelope in answer)
+                in_last = _cancelled(answer)
                 cancelled += in_last
             await until_visible(log, pool, row.id)
         if as_json:
@@ -271,15 +272,26 @@ def deactivate(
 @app.command("delete")
 def delete(agent: Slug, as_json: JsonFlag = False) -> None:
     """Delete an agent and cancel its runs; its history stays."""
-    _change(agent, DeleteAgent(), "deleted", as_json)
+    _change(agent, DeleteAgent(), "deleted", as_json, until=AgentDeleted)
 
 
-def _change(agent: str, command: AgentCommand, done: str, as_json: bool) -> None:
+def _cancelled(answer: Sequence[EventEnvelope]) -> int:
+    return sum(isinstance(envelope.event, ExecutionCancelled) for envelope in answer)
+
+
+def _change(agent: str, command: AgentCommand, done: str, as_json: bool, *, until: type[Event] | None = None) -> None:
+    """Ask for a change; again, where one command may do only a part of it, `until` an event says that all is done."""
+
     async def work(settings: Settings) -> None:
         endpoints = await endpoints_of(settings)
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             row = await get_agent(pool, settings.site_id, agent)
-            answer = await ask(log, site_id=settings.site_id, agent_id=row.id, user=settings.user, command=command)
+            answer: list[EventEnvelope] = []
+            while True:
+                part = await ask(log, site_id=settings.site_id, agent_id=row.id, user=settings.user, command=command)
+                answer += part
+                if until is None or not _cancelled(part) or any(isinstance(one.event, until) for one in part):
+                    break
             await until_visible(log, pool, row.id)
         if as_json:
             print_json({"slug": row.slug, "id": row.id, "events": [envelope.type for envelope in answer]})

@@ -25,6 +25,7 @@ from schemas.errors import (
     RefusedError,
     UnavailableError,
 )
+from schemas.exact import dump_exact
 from schemas.message import Json
 
 PIPE_COLUMNS = 160  # a pipe has no width of its own, and 80 columns break every table
@@ -147,13 +148,13 @@ def read_input(file: str) -> bytes:
 
 def print_json(value: Json) -> None:
     """Print a value as one JSON document."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.buffer.write(dump_exact(value, orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     sys.stdout.flush()
 
 
 def print_json_line(value: Json) -> None:
     """Print a value as one line of JSON."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.buffer.write(dump_exact(value, orjson.OPT_APPEND_NEWLINE))
     sys.stdout.flush()
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from infra.cli.common import JsonFlag, out, print_json, run, table
+from infra.cli.common import FAILED, JsonFlag, err, out, print_json, run, table
 from infra.connections import open_log
 from infra.places import kafka_alone
 from infra.settings import Settings
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, NotFoundError, RecordTooLargeError, RefusedError
 from schemas.message import JsonObject
 from streams.records import format_time
 from streams.redriving import Letter, find_letter, read_letters, redrive
@@ -70,31 +70,39 @@ def show(letter: LetterId, as_json: JsonFlag = False) -> None:
 @app.command("redrive")
 def redrive_(
     letter: Annotated[str | None, typer.Argument(metavar="ID", help="Of the letter: topic/partition/offset.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that were not sent again yet, the oldest first.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All whole ones not sent again yet, the oldest first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Send the exact record again, to its own topic and partition: once, and it is remembered."""
 
-    async def work(settings: Settings) -> None:
+    async def work(settings: Settings) -> int:
         if (letter is None) is not all_:
             raise ConfigurationError("say what to redrive: a letter's id, or --all")
         async with open_log(settings, await kafka_alone(settings)) as log:
             if letter is not None:
                 chosen = [await find_letter(log, letter)]
             else:
-                chosen = [one for one in await read_letters(log) if one.redriven is None]
+                chosen = [one for one in await read_letters(log) if one.redriven is None and one.letter.cut is None]
                 _confirm(len(chosen), yes)
-            told = []
+            told, failed = [], 0
             for one in chosen:
-                place = await redrive(log, one, f"user:{settings.user}")
+                try:
+                    place = await redrive(log, one, f"user:{settings.user}")
+                except (NotFoundError, RefusedError, RecordTooLargeError) as error:
+                    if letter is not None:
+                        raise
+                    failed += 1  # what one letter says must not keep the others here
+                    err().print(f"{one.letter.id}: not sent: {error}", markup=False)
+                    continue
                 told.append({"id": one.letter.id, "to": f"{one.letter.topic}/{place.partition}/{place.offset}"})
                 if not as_json:
                     out().print(f"{told[-1]['id']}: sent again, now {told[-1]['to']}", markup=False)
         if as_json:
             print_json(told)
-        elif not told:
+        elif not chosen:
             out().print("nothing to redrive")
+        return FAILED if failed else 0
 
     run(work)
 
@@ -119,6 +127,7 @@ def _json(one: Letter) -> JsonObject:
         "key": _bytes_json(letter.key),
         "value": _bytes_json(letter.value),
         "headers": [[name, _bytes_json(content)] for name, content in letter.headers],
+        "cut": letter.cut,
         "redriven": None if again is None else {"at": format_time(again.at_ms), "by": again.by, "to": again.to},
     }
 
@@ -139,14 +148,16 @@ def _bytes_json(raw: bytes | None) -> str | JsonObject | None:
 def _told(one: Letter) -> list[str]:
     letter = one.letter
     lines = [
-        f"letter   {letter.id}",
+        f"letter   {_line(letter.id)}",
         f"when     {format_time(letter.at_ms)}",
         f"why      {_line(letter.error)}",
-        f"stood in {letter.topic}, partition {letter.partition}, offset {letter.offset}",
+        f"stood in {_line(letter.topic)}, partition {letter.partition}, offset {letter.offset}",
         f"key      {preview(letter.key)}",
     ]
     if (again := one.redriven) is not None:
-        lines.append(f"again    {again.to}, at {format_time(again.at_ms)}, by {again.by}")
+        lines.append(f"again    {_line(again.to)}, at {format_time(again.at_ms)}, by {_line(again.by)}")
+    if letter.cut is not None:
+        lines.append(f"cut      the record was too large for a letter: {_line(letter.cut)}; what follows begins it")
     lines += [f"header   {_line(name)}: {preview(content)}" for name, content in letter.headers]
     if letter.value is None:
         return [*lines, "value    none"]

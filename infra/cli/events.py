@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
-import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +18,7 @@ from infra.places import kafka_alone
 from infra.settings import Settings
 from schemas.envelope import EventEnvelope
 from schemas.errors import ConfigurationError, DecodeError, UnavailableError
+from schemas.exact import load_exact
 from schemas.ids import UUID_PATTERN, AgentId, agent_id_of
 from schemas.message import JsonObject
 from streams.client import subscribe
@@ -145,7 +145,7 @@ def as_cloudevent(envelope: EventEnvelope) -> JsonObject:
     }
     if envelope.traceparent is not None:
         event["traceparent"] = envelope.traceparent
-    return {**event, "data": orjson.loads(envelope.event.encode())}
+    return {**event, "data": load_exact(envelope.event.encode())}
 
 
 # --- dump -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Literal, cast, get_args
 
-import orjson
 import typer
 
 from infra.asking import ask, until_visible
@@ -18,6 +17,7 @@ from projections.queries.agents import get_agent
 from projections.queries.executions import Execution, ExecutionStatus, get_execution, list_executions, tree_of
 from schemas.commands import CancelExecution, ResolveDoubt
 from schemas.errors import ConfigurationError, NotFoundError
+from schemas.exact import load_exact
 from schemas.ids import CallId
 from schemas.message import Json
 
@@ -164,8 +164,8 @@ def _answer(output: str | None, *, completed: bool) -> Json:
     if not completed:
         raise ConfigurationError("--output goes with --completed; say with --note what went wrong")
     try:
-        return orjson.loads(output)
-    except orjson.JSONDecodeError as error:
+        return load_exact(output)
+    except ValueError as error:
         raise ConfigurationError(
             f"--output is no JSON ({error}); quote it for the shell: --output '\"text\"'"
         ) from None

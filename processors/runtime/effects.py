@@ -302,8 +302,10 @@ class Effects:
     # --- timers -----------------------------------------------------------------------------------------------------
 
     def _arm(self, run: Run, timer: Timer) -> Alarm:
-        wait_s = max(0.0, (timer.due_ms - self._process.now_ms()) / 1000)
-        return Alarm(wait_s, lambda: self._task(self._ring(run, timer)))
+        def left_s() -> float:
+            return (timer.due_ms - self._process.now_ms()) / 1000
+
+        return Alarm(left_s, lambda: self._task(self._ring(run, timer)))
 
     async def _ring(self, run: Run, timer: Timer) -> None:
         retry_s = FIRST_RETRY_S

@@ -15,6 +15,7 @@ from streams.log import Record
 from streams.records import decode_command, decode_event
 from streams.topics import is_genesis
 
+LATEST_COMMAND_MS = 250_000_000_000_000  # the year 9892: from here no deadline leads out of the calendar
 COMMAND_HEADERS_LIMIT_BYTES = 16 * 1024  # every event of a command repeats the most of them
 
 Streams = MutableMapping[bytes, Stream]  # of one partition, by the records' keys
@@ -75,11 +76,16 @@ def fold(streams: Streams, record: Record) -> bool:
 
 
 def read_command(record: Record) -> CommandEnvelope:
-    """Return the command of a record of `ai.commands`, if its size is one that we take.
+    """Return the command of a record of `ai.commands`, if its size and its time are such as we take.
 
     Raises:
-        DecodeError: it can't be read, or is too large for its events.
+        DecodeError: it can't be read, is too large for its events, or is of a time that these can't tell.
     """
+    if record.at_ms > LATEST_COMMAND_MS:
+        raise DecodeError(
+            f"its append time, {record.at_ms} ms, is not one of a broker's clock: `dramac topics check` says whether "
+            "the topic has message.timestamp.type=LogAppendTime"
+        )
     size = len(record.value or b"")
     if size > EVENT_LIMIT_BYTES:
         raise DecodeError(f"a command may have {EVENT_LIMIT_BYTES} bytes, this one has {size}")

@@ -13,6 +13,7 @@ from processors.agents.schedules import follow
 from processors.agents.state import Agent
 from processors.runtime.effects import ACTOR
 from processors.runtime.process import Process
+from processors.runtime.work import LONGEST_SLEEP_S
 from processors.telling import FIRST_RETRY_S, LAST_RETRY_S, send_until_acknowledged
 from schemas.events import (
     AgentActivated,
@@ -27,8 +28,6 @@ from schemas.ids import AgentId, CommandId, random_id
 from streams.records import Asked, encode_command
 
 logger = logging.getLogger(__name__)
-
-LONGEST_SLEEP_S = 30.0  # a clock may be set, and a machine sleep: nobody waits longer without a look at the clock
 
 _CHANGES = frozenset(
     {AgentActivated, AgentCreated, AgentDeactivated, AgentDeleted, AgentUpdated, ScheduleAdvanced}  # `awaiting_of` them

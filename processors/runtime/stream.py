@@ -3,6 +3,7 @@
 `decide` is pure: the same stream, command and time give the same events on every owner and every replay.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from processors.agents import decider as agents
@@ -30,7 +31,7 @@ from schemas.commands import (
     StartExecution,
     UpdateAgent,
 )
-from schemas.envelope import CommandEnvelope, is_person
+from schemas.envelope import DECISION_LIMIT_BYTES, CommandEnvelope, is_person
 from schemas.events import (
     AgentDeleted,
     Event,
@@ -49,6 +50,9 @@ from streams.chain import NO_HEAD, Head
 # As tuples: a union is made anew each time that it is asked for.
 _REPLIES = (RecordThought, RecordModelFailure, RecordAttempt)
 _PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
+
+CANCELLED_BYTES = DECISION_LIMIT_BYTES - 96 * 1024  # of runs that one command cancels; the rest is for what follows
+EVENT_AROUND_BYTES = 900  # of an event's record, at most, besides its payload and what may be long in its headers
 
 REPLY_KEPT_MS = DAY_MS  # a reply's id is remembered so long: no sender repeats a command for longer
 
@@ -80,6 +84,14 @@ class Stream:
         """Return how many runs have no terminal event yet."""
         return sum(not run.ended for run in self.runs.values())
 
+    def under_way(self) -> int:
+        """Return how many runs are live, or, where even more would not be too many, at least so many.
+
+        Asked at every trigger: to count thousands of runs each time takes longer than all the rest.
+        """
+        kept = len(self.runs)
+        return kept if self.known and kept < self.agent.config.max_concurrent_runs else self.live_runs()
+
 
 def decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
     """Return the new facts. A person's command always gives one, if only a rejection: somebody waits for it."""
@@ -98,16 +110,15 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
         return [agents.rejected(command, "not_found", "there is no such agent at your site")]
     match command:
         case AdvanceSchedule() | RecordGoalProgress():
-            return agents.decide(agent, command, stream.live_runs(), at_ms, envelope.actor)
+            return agents.decide(agent, command, stream.under_way(), at_ms, envelope.actor)
         case DeactivateAgent(cancel_runs=True) if agent.exists:
-            return _deactivate_and_cancel(stream, command, envelope.actor, at_ms)
+            return _deactivate_and_cancel(stream, command, envelope, at_ms)
+        case DeleteAgent() if agent.exists:
+            return _delete(stream, command, envelope, at_ms)
         case StartExecution() | CreateAgent() | UpdateAgent() | ActivateAgent() | DeactivateAgent() | DeleteAgent():
             if not agent.exists and not isinstance(command, CreateAgent | StartExecution):
                 return [agents.rejected(command, "deleted", "the agent was deleted: create it again")]
-            events = agents.decide(agent, command, stream.live_runs(), at_ms, envelope.actor)
-            if isinstance(command, DeleteAgent):
-                events = [*_cancel_all(stream, "the agent was deleted", envelope.actor, at_ms), *events]
-            return events
+            return agents.decide(agent, command, stream.under_way(), at_ms, envelope.actor)
     if isinstance(command, CancelDelegation):
         return _cancel_delegation(stream, command, envelope.actor, at_ms)
     if isinstance(command, _REPLIES) and _was_handled(agent, command, at_ms):
@@ -122,21 +133,44 @@ def _decide(stream: Stream, envelope: CommandEnvelope, at_ms: int) -> list[Event
     return []
 
 
-def _cancel_all(stream: Stream, reason: str, actor: str, at_ms: int) -> list[Event]:
-    """Cancel every live run, the newest first."""
-    live = [run for run in stream.runs.values() if not run.ended]
-    return [event for run in reversed(live) for event in cancelled(run, reason, actor, at_ms)]
+def _delete(stream: Stream, command: DeleteAgent, envelope: CommandEnvelope, at_ms: int) -> list[Event]:
+    """Cancel what runs, the newest first, and delete; asked again, if not all that runs could be cancelled at once."""
+    live = [run for run in reversed(stream.runs.values()) if not run.ended]
+    events, count = _cancel_some(live, "the agent was deleted", envelope, at_ms)
+    if count == len(live):
+        return [*events, *agents.decide(stream.agent, command, 0, at_ms, envelope.actor)]
+    if stream.agent.active:
+        stop = DeactivateAgent(cancel_runs=True)
+        events += agents.decide(stream.agent, stop, 0, at_ms, envelope.actor)
+    return events
 
 
-def _deactivate_and_cancel(stream: Stream, command: DeactivateAgent, actor: str, at_ms: int) -> list[Event]:
+def _deactivate_and_cancel(
+    stream: Stream, command: DeactivateAgent, envelope: CommandEnvelope, at_ms: int
+) -> list[Event]:
     """Cancel what runs, some at a time: asked again, also of an agent that is not active, it cancels the next."""
     live = [run for run in stream.runs.values() if not run.ended][:CANCELLED_AT_ONCE]
-    events: list[Event] = []
-    for run in live:
-        events += cancelled(run, "the agent was deactivated", actor, at_ms)
+    events, _ = _cancel_some(live, "the agent was deactivated", envelope, at_ms)
     if stream.agent.active or not live:
-        events += agents.decide(stream.agent, command, 0, at_ms, actor)
+        events += agents.decide(stream.agent, command, 0, at_ms, envelope.actor)
     return events
+
+
+def _cancel_some(runs: Sequence[Run], reason: str, envelope: CommandEnvelope, at_ms: int) -> tuple[list[Event], int]:
+    """Cancel as many of `runs` as fit into one decision, at least one; return the events, and how many it are.
+
+    The end of a run lists its calls, so it may be a hundred times as large as another's.
+    """
+    events: list[Event] = []
+    around = EVENT_AROUND_BYTES + len(envelope.actor) + len(envelope.traceparent or "") + len(envelope.id)
+    left = CANCELLED_BYTES
+    for count, run in enumerate(runs):
+        ends = cancelled(run, reason, envelope.actor, at_ms)
+        left -= sum(len(event.encode()) + around + len(run.correlation_id) for event in ends)
+        if left < 0 and count:
+            return events, count
+        events += ends
+    return events, len(runs)
 
 
 def _cancel_delegation(stream: Stream, command: CancelDelegation, actor: str, at_ms: int) -> list[Event]:

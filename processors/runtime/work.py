@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+LONGEST_SLEEP_S = 30.0  # a clock may be set, and a machine sleep: nobody waits longer without a look at the clock
+
 
 class Work:
     """A task that is cancelled when nobody awaits it any more, until it tells what was paid for or done.
@@ -42,13 +44,20 @@ class Alarm:
 
     __slots__ = ("_begun", "_handle")
 
-    def __init__(self, wait_s: float, begin: Callable[[], asyncio.Task[None]]) -> None:
-        """Begin the task after `wait_s`."""
+    def __init__(self, left_s: Callable[[], float], begin: Callable[[], asyncio.Task[None]]) -> None:
+        """Begin the task when nothing is left of `left_s`, which goes by a clock that may be set."""
         self._begun: asyncio.Task[None] | None = None
-        self._handle = asyncio.get_running_loop().call_later(wait_s, self._ring, begin)
+        self._handle = self._wait(left_s, begin)
 
-    def _ring(self, begin: Callable[[], asyncio.Task[None]]) -> None:
-        self._begun = begin()
+    def _wait(self, left_s: Callable[[], float], begin: Callable[[], asyncio.Task[None]]) -> asyncio.TimerHandle:
+        wait_s = min(max(0.0, left_s()), LONGEST_SLEEP_S)
+        return asyncio.get_running_loop().call_later(wait_s, self._ring, left_s, begin)
+
+    def _ring(self, left_s: Callable[[], float], begin: Callable[[], asyncio.Task[None]]) -> None:
+        if left_s() > 0:
+            self._handle = self._wait(left_s, begin)
+        else:
+            self._begun = begin()
 
     def cancel(self) -> None:
         """Cancel it, begun or not."""

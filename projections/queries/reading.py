@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import asyncpg
-import orjson
 
 from projections.db import TRANSIENT, Pool
 from schemas.errors import NotFoundError, UnavailableError
+from schemas.exact import load_exact
 from schemas.ids import UUID_PATTERN
 
 LIMIT = 500  # rows of one page
@@ -57,7 +57,7 @@ async def fetch(pool: Pool, sql: str, *values: object) -> list[asyncpg.Record]:
 
 def make(kind: type[T], row: asyncpg.Record | Mapping[str, Any], json: Collection[str] = (), **more: object) -> T:
     """Return a dataclass of a row's columns; those in `json` are JSON text."""
-    values = {name: orjson.loads(v) if name in json and v is not None else v for name, v in row.items()}
+    values = {name: load_exact(v) if name in json and v is not None else v for name, v in row.items()}
     return kind(**values, **more)
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from infra.cli.common import NOT_FOUND, REFUSED, USAGE
+from infra.cli.common import FAILED, NOT_FOUND, REFUSED, USAGE
 from infra.cli.dlq import hexdump, preview
 from infra.dev.kafka import KafkaServer
 from streams.dead_letters import send_dead_letter
@@ -89,6 +89,16 @@ async def test_a_letter_is_redriven_once_byte_for_byte(filled: Settings) -> None
     assert none.out == "nothing to redrive\n"
     listed = await asyncio.to_thread(dramac, filled, "dlq", "list", "--json")
     assert [one["redriven"]["to"] for one in listed.json] == ["module.events/1/0", "ai.commands/0/1"]
+
+
+async def test_a_letter_that_cant_be_sent_does_not_keep_the_others(filled: Settings) -> None:
+    async with KafkaLog(filled["DRAMAC_KAFKA"]) as log:
+        await send_dead_letter(log, TEXT._replace(topic="no.such"), "first")
+        await send_dead_letter(log, TEXT._replace(offset=10), "second")
+    ran = await asyncio.to_thread(dramac, filled, "dlq", "redrive", "--all", "--yes", "--json")
+    assert ran.code == FAILED
+    assert [one["id"] for one in ran.json] == ["module.events/1/10"]
+    assert ran.err.startswith("no.such/1/9: not sent: there is no topic 'no.such'")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from processors.models.port import ModelRequest
+from processors.runtime import work
 from schemas.catalogue import Catalogue
 from schemas.chat import ToolCall, Usage
 from schemas.errors import ModelError, UnavailableError
@@ -152,6 +153,18 @@ async def test_what_ended_while_the_partition_was_elsewhere_is_cancelled() -> No
         await first.member.assign(frozenset({0}))
         await until(lambda: first.effects == 0)
         assert model.cancelled == 1
+
+
+async def test_a_clock_that_was_years_behind_does_not_keep_a_run_for_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a machine which has none while it is off, until somebody tells it the time."""
+    monkeypatch.setattr(work, "LONGEST_SLEEP_S", 0.01)
+    log_clock, own_clock = Clock(), Clock(moved_ms=-10 * 365 * 86_400_000)
+    log, model = await new_log(clock=log_clock), StubModel(gate=asyncio.Event())
+    async with Owner(process(log, model, clock=own_clock), log):
+        await tell(log, create(config(timeout_seconds=1_800)), activate(), start())
+        await until(lambda: model.requests)
+        log_clock.moved_ms = own_clock.moved_ms = 3_600_000
+        await until(lambda: lines(log)[-1] == "execution.timed_out")
 
 
 async def test_a_timer_rings_until_the_log_s_time_has_come() -> None:

@@ -3,13 +3,16 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from processors.executions.context import Context
 from processors.executions.state import Run
 from schemas.agents import AgentConfig
+from schemas.commands import AnyCommand, DeleteAgent
 from schemas.events import ContextAssembled
 from schemas.governance import SiteGrants
 from streams.topics import COMMANDS, EVENTS
-from tests.processors.asks import activate, approve, call, create, deactivate, start, update
+from tests.processors.asks import activate, approve, call, create, deactivate, delete, start, update
 from tests.processors.fakes import (
     Owner,
     StubContext,
@@ -24,7 +27,7 @@ from tests.processors.fakes import (
     tell,
     until,
 )
-from tests.processors.samples import AGENT, APPROVING, config
+from tests.processors.samples import AGENT, APPROVING, USER, config
 
 FULL_RUN = [
     "agent.created",
@@ -168,3 +171,25 @@ async def test_what_a_site_may_do_is_recorded_once_and_again_where_it_changed() 
         assert owner.partition.streams[AGENT.encode()].agent.site == SiteGrants()
     told = [each.site.modules if each.site else None for each in history(log).all(ContextAssembled)]
     assert told == [(), None, ("email",), ()]
+
+
+@pytest.mark.parametrize("command", [delete(), deactivate(cancel_runs=True)], ids=["deleted", "deactivated"])
+async def test_more_runs_than_fit_into_a_decision_end_in_parts(command: AnyCommand) -> None:
+    many = 1_000
+    log, model = await new_log(), StubModel(gate=asyncio.Event())
+    async with Owner(process(log, model), log) as owner:
+        busy = config(max_concurrent_runs=many, max_runs_per_hour=many, max_runs_per_day=many)
+        await tell(log, create(busy), activate(), *(start(f"t{number}") for number in range(many)))
+        await until(lambda: lines(log).count("step.observed 1") == many)
+        stream = owner.partition.streams[AGENT.encode()]
+        for _ in range(many):
+            offset = stream.cause
+            await tell(log, command, actor=USER)
+            await until(lambda before=offset: stream.cause > before)  # type: ignore[misc]
+            if not stream.live_runs():
+                break
+    said = lines(log)
+    assert said.count("execution.cancelled") == many
+    assert said.count("agent.deactivated") == 1
+    assert [line for line in said if line.startswith("command.rejected")] == []
+    assert not isinstance(command, DeleteAgent) or said[-1] == "agent.deleted"

@@ -1,6 +1,7 @@
 """Nothing that stands in `ai.commands` stops a partition: not bytes, not a stranger, not a bug of ours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from schemas.commands import ActivateAgent, RecordThought, StartExecution, Updat
 from schemas.envelope import EVENT_LIMIT_BYTES, CommandEnvelope
 from schemas.events import AgentUpdated, CommandRejected, Event, StepObserved
 from schemas.ids import agent_id_of
-from streams.dead_letters import parse
+from streams.dead_letters import CUT_VALUE_BYTES, parse
 from streams.log import Draft
 from streams.memory_log import MemoryLog
-from streams.topics import COMMANDS, DEAD_LETTERS, is_genesis
+from streams.topics import COMMANDS, DEAD_LETTERS, MIB, definitions, ensure_genesis, is_genesis
 from tests.processors.asks import activate, call, create, deactivate, start, update
 from tests.processors.fakes import (
+    Clock,
     Owner,
     StubModel,
     history,
@@ -95,6 +97,33 @@ async def test_a_command_that_is_too_large_is_a_dead_letter() -> None:
         await until(lambda: lines(log)[-1:] == ["agent.deactivated"])
     assert "262144" in letters(log)[0][0]
     assert lines(log) == ["agent.created", "agent.activated", "agent.deactivated"]
+
+
+async def test_a_record_that_is_larger_than_any_letter_does_not_stop_the_loop() -> None:
+    log = await new_log()
+    compressed = next(one for one in definitions() if one.name == COMMANDS)
+    log.delete(COMMANDS)  # Kafka's limit is on what is compressed, so more may come out
+    log.create([replace(compressed, max_message_bytes=64 * MIB)], 1)
+    await ensure_genesis(log, COMMANDS)
+    async with Owner(process(log), log):
+        await log.send(COMMANDS, Draft(AGENT.encode(), b"x" * 10 * MIB), partition=0)
+        await tell(log, create())
+        await until(lambda: lines(log) == ["agent.created"])
+    assert [len(value or b"") for _, value in letters(log)] == [CUT_VALUE_BYTES]
+
+
+async def test_a_time_that_no_calendar_has_does_not_stop_the_loop() -> None:
+    """A topic that takes its producers' times, by mistake, takes any."""
+    clock = Clock()
+    log = await new_log(clock=clock)
+    async with Owner(process(log), log):
+        await tell(log, create())
+        clock.moved_ms = 10**15
+        await tell(log, update(name="Two"))
+        clock.moved_ms = 0
+        await tell(log, activate())
+        await until(lambda: lines(log) == ["agent.created", "agent.activated"])
+    assert ["append time" in error for error, _ in letters(log)] == [True]
 
 
 async def test_a_header_that_would_swell_every_event_does_not_stop_the_loop() -> None:

@@ -25,6 +25,18 @@ def test_a_fact_is_what_the_record_says() -> None:
     assert fact.at == datetime(2026, 1, 24, 9, 29, 59, 700_000, UTC)
 
 
+def test_integers_beyond_64_bits_are_not_rounded() -> None:
+    assert parse(b'{"wei": 123456789012345678901}') == {"wei": 123_456_789_012_345_678_901}
+    assert as_json({"wei": 123_456_789_012_345_678_901}) == '{"wei": 123456789012345678901}'
+
+
+def test_a_time_before_the_calendar_begins_is_told_as_one_that_cant_be_read() -> None:
+    told = record(Stream().created())
+    early = tuple((n, b"0001-01-01T00:00:00+01:00" if n == "ce_time" else content) for n, content in told.headers)
+    with pytest.raises(DecodeError, match="can't be read"):
+        read_fact(told._replace(headers=early))
+
+
 def test_nul_becomes_the_replacement_character_in_values_and_keys() -> None:
     assert parse(orjson.dumps({"a\0": ["b\0", {"c": "\0"}]})) == {"a\ufffd": ["b\ufffd", {"c": "\ufffd"}]}
 

@@ -11,8 +11,10 @@ from projections.db import Pool
 from projections.fold import HANDLERS
 from projections.projector import Projector
 from projections.rebuild import rebuild
+from schemas.chat import TOKENS_LIMIT, Usage
 from schemas.errors import CheckpointMovedError, DecodeError, UnavailableError
 from schemas.events import EVENTS as EVENT_TYPES
+from schemas.events import StepThought
 from streams.log import Draft
 from streams.partitioner import partition_of
 from streams.topics import EVENTS
@@ -54,6 +56,42 @@ async def test_applied_twice_changes_nothing(pool: Pool, journal: Journal) -> No
     await again.catch_up()
     assert again.applied == 0
     assert await dump(pool) == once
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT in a read-only transaction"),
+        asyncpg.DiskFullError("could not extend file: No space left on device"),
+        asyncpg.PostgresIOError("could not read block 7: Input/output error"),
+        asyncpg.InternalServerError("could not open relation with OID 4711"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_may_pass_by_itself_is_waited_for(
+    pool: Pool, journal: Journal, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fails(*_: object) -> None:
+        monkeypatch.setattr(module, "advance", advance)
+        raise error
+
+    monkeypatch.setattr(module, "advance", fails)
+    await journal.tell(usual_run(Stream().created(), "t1"))
+    await Projector(journal, pool).catch_up()
+    assert await pool.fetchval(RUNS) == 1
+
+
+async def test_what_a_provider_says_it_used_does_not_stop_a_partition(pool: Pool, journal: Journal) -> None:
+    """A site's own model endpoint may answer what no table's integers hold."""
+    endless = Usage.model_validate_json(b'{"input_tokens": %d, "output_tokens": %d}' % (10**30, 2**63 - 1))
+    stream = usual_run(Stream().created(), "t1")
+    thought = next(event for event in stream.said if isinstance(event, StepThought))
+    await journal.tell(stream.say(thought.model_copy(update={"usage": endless, "reply_id": "endless"})))
+    projector = Projector(journal, pool)
+    await projector.catch_up()
+    assert projector.stopped == {}
+    told = "SELECT least(tokens_input, tokens_output) FROM projections.ai_agent_executions"
+    assert await pool.fetchval(told) >= TOKENS_LIMIT
 
 
 async def test_a_rivals_copy_is_ignored(pool: Pool, journal: Journal) -> None:

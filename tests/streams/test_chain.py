@@ -184,3 +184,10 @@ def test_a_record_without_a_key_is_no_stream_s_and_not_counted_as_ignored() -> N
 def test_a_malformed_stamp_is_none(headers: Headers) -> None:
     assert stamp(headers) is None
     assert judge(NO_HEAD, sample._replace(headers=headers)) == ("fork", NO_HEAD)
+
+
+def test_a_number_that_python_refuses_to_read_is_no_sequence() -> None:
+    endless = Record("t", 0, 0, 0, b"k", b"v", ((SEQUENCE, b"9" * 5_000), (CHAIN, b"0" * 64)))
+    assert stamp(endless.headers) is None
+    assert judge(NO_HEAD, endless) == ("fork", NO_HEAD)
+    assert not Heads().admit(endless)

@@ -78,3 +78,30 @@ async def test_the_largest_record_of_any_topic_fits_in_kafka(kafka_log: KafkaLog
         async with kafka_log.reader(DEAD_LETTERS, {at.partition: at.offset}) as reader:
             (found, *_) = await reader.poll(timeout_s=20)
         assert parse(found).value == expected
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("ai.commands", 3, 5, 0, b"k" * 5_000, b"v" * 10 * MIB, (("ce_id", b"1"),)),
+        Record("ai.commands", 3, 5, 0, None, None, (("a", b""),) * 300_000),
+    ],
+    ids=["a value that its producer compressed", "very many headers"],
+)
+async def test_what_is_too_large_for_a_letter_is_cut_and_said_so(record: Record) -> None:
+    log = MemoryLog()
+    log.create(definitions(), 1)
+    await send_dead_letter(log, record, "not JSON")
+    (letter,) = [parse(r) for r in log.records(DEAD_LETTERS)]
+    assert (letter.id, letter.error, letter.headers) == ("ai.commands/3/5", "not JSON", ())
+    assert (record.value or b"").startswith(letter.value or b"")
+    assert letter.cut is not None
+    assert f"{len(record.value or b'')} of value, {len(record.headers)} headers" in letter.cut
+
+
+@pytest.mark.parametrize(("name", "told"), [("dl_partition", b"-1"), ("dl_offset", b"1" + b"0" * 30)])
+def test_a_place_that_no_log_has_is_no_dead_letter(name: str, told: bytes) -> None:
+    draft = dead_letter(Record("t", 0, 1, 0, None, None, ()), "why", at_ms=0)
+    headers = tuple((n, told if n == name else content) for n, content in draft.headers)
+    with pytest.raises(DecodeError, match="no dead letter"):
+        parse(Record(DEAD_LETTERS, 0, 0, 0, None, None, headers))

@@ -240,6 +240,26 @@ async def test_the_position_goes_behind_the_end_of_a_transaction(kafka_log: Kafk
             await member.poll(0)
 
 
+async def test_what_a_transaction_took_back_is_not_read_by_members_of_others_topics(
+    kafka_log: KafkaLog, topic: str
+) -> None:
+    async def on_rebalance(revoked: frozenset[int], assigned: frozenset[int]) -> None:
+        held.set()
+
+    held, found = asyncio.Event(), list[Record]()
+    async with AIOKafkaProducer(bootstrap_servers=kafka_log.bootstrap, transactional_id=topic) as producer:
+        for value, keep in ((b"taken back", False), (b"kept", True)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, value, partition=0)
+            await (producer.commit_transaction() if keep else producer.abort_transaction())
+    async with asyncio.timeout(20), kafka_log.member(topic, f"g-{topic}", on_rebalance) as member:
+        await held.wait()
+        member.seek(0, 0)
+        while member.position(0) != 4:
+            found += await member.poll(0)
+    assert [record.value for record in found] == [b"kept"]
+
+
 async def test_who_lingers_gets_what_came_meanwhile_at_once(kafka_log: KafkaLog, topic: str) -> None:
     async with asyncio.timeout(20), kafka_log.reader(topic, {0: 0}, linger_s=2.0) as reader:
         for draft in drafts(3):

@@ -5,7 +5,7 @@ from streams.dead_letters import parse, send_dead_letter
 from streams.log import Draft, Record
 from streams.memory_log import MemoryLog, Outcome
 from streams.redriving import find_letter, read_letters, redrive
-from streams.topics import COMMANDS, DEAD_LETTERS, definitions, ensure_genesis
+from streams.topics import COMMANDS, DEAD_LETTERS, MIB, definitions, ensure_genesis
 
 POISON = Record(COMMANDS, 1, 7, 0, b"key", b"\x00\xff", (("ce_id", b"\xfe"), ("dl_id", b"mine")))
 
@@ -84,3 +84,10 @@ async def test_a_note_is_no_dead_letter_to_who_only_knows_those() -> None:
     await redrive(log, await find_letter(log, "ai.commands/1/7"), "user:ann")
     letters = [record for record in log.records(DEAD_LETTERS) if record.header("dl_id") is not None]
     assert [parse(record).id for record in letters] == ["ai.commands/1/7"]
+
+
+async def test_a_letter_that_was_cut_is_not_redriven() -> None:
+    log = await log_with(POISON._replace(value=b"x" * 5 * MIB))
+    with pytest.raises(RefusedError, match="only the beginning of its record"):
+        await redrive(log, await find_letter(log, "ai.commands/1/7"), "user:ann")
+    assert log.records(COMMANDS) == []

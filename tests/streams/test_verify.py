@@ -1,13 +1,16 @@
 """The live log against its anchors."""
 
+import asyncio
+
 import pytest
 
 from streams.chain import Head
 from streams.log import Record
 from streams.memory_log import MemoryLog, MemoryPartition
+from streams.replay import read_span
 from streams.topics import EVENTS
 from streams.verify import Anchors, Report, verify_log
-from tests.streams.dumps import Place, agent, busy_place, drafts
+from tests.streams.dumps import PARTITIONS, Place, agent, busy_place, drafts
 
 
 def anchors_of(place: Place) -> Anchors:
@@ -128,3 +131,15 @@ async def test_progress_reaches_the_number_of_records() -> None:
     place, seen = await busy_place(), list[tuple[int, int]]()
     await verify_log(place.log, EVENTS, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (40, 40)
+
+
+async def test_a_log_that_ends_with_a_gap_is_read_to_its_end() -> None:
+    """As it does after a transaction: its last offset has a mark that nobody is given."""
+    place = await busy_place()
+    for partition in range(PARTITIONS):
+        place.log.skip(EVENTS, partition, 1)
+    async with asyncio.timeout(10):
+        assert (await verify_log(place.log, EVENTS, anchors_of(place))).ok
+        held = await place.log.bounds(EVENTS, 0)
+        spans = [records async for records in read_span(place.log, EVENTS, 0, held)]
+    assert spans[-1][-1].offset == held.end - 2
