@@ -23,10 +23,11 @@ from typing import Annotated, get_args
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
+from infra.yaml_files import UNREADABLE
 from processors.tools.builtin.communication import SEND_EMAIL
 from processors.tools.validation import validator_for
 from schemas.conditions import compile_condition
-from schemas.errors import ConfigurationError
+from schemas.errors import ConditionError, ConfigurationError
 from schemas.governance import CALL, Permission, PermissionName, RiskRule, Role, SiteGrants
 from schemas.ids import AnySiteId, SiteId
 from schemas.message import Message
@@ -109,9 +110,11 @@ def load_governance(path: Path | None) -> Governance:
                     raise ConfigurationError(f"{path}: the rule of {rule.tool!r} has a threshold and no argument")
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigurationError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ConditionError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     return found

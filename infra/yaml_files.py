@@ -8,6 +8,10 @@ import yaml
 from schemas.errors import ConfigurationError
 from schemas.message import Json
 
+LEVELS = 64  # of lists and mappings: each costs more time than the one before
+# What the library raises for a text that is none; of what a tag promises and a value is not, whatever comes up.
+UNREADABLE = (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError, AttributeError)
+
 
 class YamlFile(NamedTuple):
     """What a file says, and the nodes that say in which line."""
@@ -20,18 +24,28 @@ def read_yaml(path: Path, *, most_bytes: int, what: str) -> YamlFile:
     """Return what a file says; `what` it is stands in the sentence of one that is too long.
 
     Raises:
-        ConfigurationError: it can't be read, is too long, is not YAML, or has aliases.
+        ConfigurationError: it can't be read, is too long, is not YAML, has aliases, or is nested too deeply.
     """
     try:
         raw = path.read_bytes()
         if len(raw) > most_bytes:
             raise ConfigurationError(f"{path}: {what} may have {most_bytes} bytes, this one has {len(raw)}")
         text = raw.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            # A few lines of them could stand for gigabytes, or for themselves.
-            raise ConfigurationError(f"{path}: aliases such as *name are not read here: write it out where it is used")
+        _check(path, text)
         return YamlFile(yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _check(path: Path, text: str) -> None:
+    """Check what would take long to read, before it is read."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            # A few lines of them could stand for gigabytes, or for themselves.
+            raise ConfigurationError(f"{path}: aliases such as *name are not read here: write it out where it is used")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > LEVELS:
+            raise ConfigurationError(f"{path} is nested deeper than {LEVELS} levels")

@@ -6,6 +6,7 @@ and the size of the data. The checked form is the protobuf message `cel.expr.Che
 are read here, by their numbers in that specification.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,7 +20,13 @@ CHARS_A_STEP = 64
 _CASE_STEPS = 16  # as often as a search goes through a text: each character is looked at alone
 
 _COMPARISONS = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
-_ON_TEXT = frozenset({"contains", "startsWith", "endsWith", "size", "string", "bytes", "int", "uint", "double"})
+_ON_TEXT = frozenset({"contains", "startsWith", "endsWith", "size", "string", "bytes", "int", "uint", "double", "bool"})
+_READ_STEPS = {"duration": 32, "timestamp": 8}  # as often as a search: these are read in parts of a few characters
+_INDEX_STEPS = 8  # as often: where there is no such field, the error tells its name
+_PARTS = "FullYear Month DayOfYear DayOfMonth Date DayOfWeek Hours Minutes Seconds Milliseconds"
+_IN_ZONE = frozenset(f"get{part}" for part in _PARTS.split())
+# The library opens a zone as a file by its name, once and for ever: so it is no name that the data bring, and no path.
+_ZONE = re.compile(rb"[+-]?[0-9]{2}:[0-9]{2}|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
 _CASES = frozenset({"lowerAscii", "upperAscii"})  # go through a text, and make one as long
 _ON_PARTS = "use contains, startsWith or endsWith"
 _REFUSED = {"type": "compare with a value of the type you mean"} | dict.fromkeys(
@@ -141,8 +148,14 @@ def _call(call: bytes, cost: Cost, *, in_loop: bool) -> None:
     operands = [target for target in _all(call, 1) if target] + _all(call, 3)
     if function in _REFUSED:
         raise ValueError(f"{function}() is not allowed: {_REFUSED[function]}")
-    if function in _ON_TEXT:
+    if function in _IN_ZONE:
+        _check_zone(function, operands[1:])
+    elif function in _ON_TEXT:
         cost.text[in_loop] += 1
+    elif function in _READ_STEPS:
+        cost.text[in_loop] += _READ_STEPS[function] * (not _is_written(operands[0]))
+    elif function == "_[_]":
+        cost.text[in_loop] += _INDEX_STEPS * (not _is_written(operands[1]))
     elif function in _CASES:
         cost.text[in_loop] += _CASE_STEPS
     elif function == "@in":
@@ -153,6 +166,13 @@ def _call(call: bytes, cost: Cost, *, in_loop: bool) -> None:
         cost.whole[in_loop] += not any(_is_written(operand) for operand in operands)
     for operand in operands:
         _walk(operand, cost, in_loop=in_loop)
+
+
+def _check_zone(function: str, operands: list[bytes]) -> None:
+    for operand in operands:
+        written = _one(_one(operand, 3), 6)
+        if _ZONE.fullmatch(written) is None:
+            raise ValueError(f"{function}() takes a time zone as it is written, such as 'Europe/Berlin' or '+02:00'")
 
 
 def _loop(loop: bytes, cost: Cost, *, in_loop: bool) -> None:

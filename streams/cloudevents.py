@@ -5,6 +5,7 @@ format. Header values are UTF-8, without percent-encoding. In binary mode extens
 they were, since headers have no types. Batches, and formats other than JSON, are refused.
 """
 
+import json
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -38,6 +39,9 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\u
 _TEXTS = {"id", "source", "type", "subject", "dataschema", "datacontenttype"}
 _NOT_EXTENSIONS = _TEXTS | {"specversion", "time", "data"}
 _INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**64)
+_INT64_CHARS = 20
+_LONG_NUMBER = re.compile(rb"\d{19}")  # orjson makes a float of what has more than 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +129,22 @@ def dump_json(data: Json) -> bytes:
 
 
 def load_json(raw: bytes) -> Json:
-    """Return what JSON bytes say.
+    """Return what JSON bytes say; an integer beyond 64 bits, which few can keep, as the text of its digits.
 
     Raises:
         ValueError: they are not JSON; NaN, invalid UTF-8 and half a surrogate pair are not.
     """
     try:
-        return orjson.loads(raw)
+        told: Json = orjson.loads(raw)
+        return told if _LONG_NUMBER.search(raw) is None else json.loads(raw, parse_int=_integer)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not JSON: it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _INT64_CHARS and int(digits) in _INT64 else digits
 
 
 # --- reading

@@ -12,12 +12,13 @@ from infra.cli.tables import open_tables
 from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
+from processors.agents.reading import read_config
 from projections.queries.agents import get_agent
 from projections.queries.versions import AgentVersion, config_of, list_versions
 from schemas.agents import AgentConfig
 from schemas.commands import ERROR_CHARS, UpdateAgent
 from schemas.events import AgentUpdated
-from schemas.message import Json, JsonObject
+from schemas.message import STORED, Json, JsonObject
 
 Slug = Annotated[str, typer.Argument(help="The agent's slug or id.")]
 Version = Annotated[int, typer.Argument(min=1, help="A version, as `dramac agents versions` lists them.")]
@@ -39,7 +40,12 @@ def whole(versions: tuple[AgentVersion, ...], version: int) -> AgentConfig:
     Raises:
         NotFoundError: there is no such version.
     """
-    return AgentConfig.model_validate(config_of(versions, version))
+    return as_saved(config_of(versions, version))
+
+
+def as_saved(config: JsonObject) -> AgentConfig:
+    """Return a configuration that was saved once, whether or not it would be saved today."""
+    return AgentConfig.model_validate(config, context=STORED)
 
 
 def versions(agent: Slug, as_json: JsonFlag = False) -> None:
@@ -95,7 +101,8 @@ def rollback(
         endpoints = await endpoints_of(settings)
         async with open_log(settings, endpoints) as log, open_pool(endpoints, size=1) as pool:
             row = await get_agent(pool, settings.site_id, agent)
-            config = whole(await list_versions(pool, settings.site_id, row.id), version)
+            found = await list_versions(pool, settings.site_id, row.id)
+            config = read_config(config_of(found, version))  # it may no longer be taken today
             command = UpdateAgent(
                 config=config,
                 expected_version=row.agent_version,  # somebody else's change meanwhile is not rolled back unseen

@@ -16,7 +16,7 @@ from rich.text import Text
 from infra.agent_fields import agent_fields
 from infra.agent_files import activate_agent, apply_agent, create_agent, read_agent, write_agent
 from infra.asking import ask, until_visible
-from infra.cli.agent_versions import register
+from infra.cli.agent_versions import as_saved, register
 from infra.cli.common import JsonFlag, err, out, print_json, run, table
 from infra.cli.tables import open_tables
 from infra.connections import open_log, open_pool
@@ -185,7 +185,7 @@ def show(
                 row = replace(row, config=config, agent_version=version)
             goals = await list_goals(pool, settings.site_id, row.id)
         if as_yaml:
-            typer.echo(write_agent(AgentConfig.model_validate(row.config)), nl=False)
+            typer.echo(write_agent(as_saved(row.config)), nl=False)
         elif as_json:
             print_json(row)
         else:

@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from streams.log import Log
 GRACE_S = 7  # for requests under way when the server is to end: supervisors often kill after 10 s
 KEEP_ALIVE_S = 15
 BACKLOG = 1_024
+SILENT_S = 10.0  # without a whole head of a request, twice looked at: who says nothing would hold a file for ever
 
 
 class _Server(uvicorn.Server):
@@ -83,8 +85,11 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve `app` until cancelled; requests under way then have GRACE_S to end."""
+async def serve(app: FastAPI, listening: socket.socket, *, silent_s: float = SILENT_S) -> None:
+    """Serve `app` until cancelled; requests under way then have GRACE_S to end.
+
+    A connection on which no request comes for `silent_s` is closed, at twice that time at the latest.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,  # ours is set
@@ -97,6 +102,7 @@ async def serve(app: FastAPI, listening: socket.socket) -> None:
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
+    closing = asyncio.create_task(_close_silent(server, silent_s))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
@@ -104,4 +110,21 @@ async def serve(app: FastAPI, listening: socket.socket) -> None:
         await serving
         raise
     finally:
+        closing.cancel()
         listening.close()
+
+
+async def _close_silent(server: uvicorn.Server, silent_s: float) -> None:
+    """Close connections that wait for a request for too long; uvicorn bounds only the time between two of them."""
+    waited: dict[Any, Any] = {}
+    while True:
+        await asyncio.sleep(silent_s)
+        before, waited = waited, {}
+        for connection in list(server.server_state.connections):
+            request = getattr(connection, "cycle", None)
+            if request is not None and not request.response_complete:
+                continue
+            if connection in before and before[connection] is request:
+                connection.transport.close()
+            else:
+                waited[connection] = request

@@ -10,6 +10,7 @@ from infra.models.wire import (
     JSON_ONLY,
     InBandError,
     RawCall,
+    believed,
     checked_options,
     count,
     items,
@@ -103,7 +104,7 @@ class MessagesDialect:
             request,
             text="".join(texts),
             calls=calls,
-            finish=FINISH.get(whole.get("stop_reason"), "stop"),
+            finish=FINISH.get(words(whole.get("stop_reason")), "stop"),
             usage=usage,
             answered_by=whole.get("model"),
         )
@@ -156,11 +157,13 @@ def usage_of(usage: Json) -> Usage | None:
         return None
     cached = count(usage.get("cache_read_input_tokens"))
     written = count(usage.get("cache_creation_input_tokens"))
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")) + cached + written,
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=cached,
-        reasoning_tokens=count(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
+    return believed(
+        Usage(
+            input_tokens=count(usage.get("input_tokens")) + cached + written,
+            output_tokens=count(usage.get("output_tokens")),
+            cached_tokens=cached,
+            reasoning_tokens=count(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
+        )
     )
 
 
@@ -191,8 +194,8 @@ class MessagesGathering:
                 yield from self._grow(index, mapping(event.get("delta")))
             case "message_delta":
                 self._message = {**self._message, **mapping(event.get("delta"))}
-                told = mapping(event.get("usage"))
-                self._usage |= {name: value for name, value in told.items() if value is not None}
+                fresh = mapping(event.get("usage"))
+                self._usage |= {name: value for name, value in fresh.items() if value is not None}
             case "message_stop":
                 self._ended = True
 

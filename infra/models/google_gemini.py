@@ -11,6 +11,7 @@ from typing import Any
 from infra.models.wire import (
     InBandError,
     RawCall,
+    believed,
     checked_options,
     count,
     items,
@@ -122,7 +123,7 @@ class GeminiDialect:
             request,
             text=text,
             calls=calls,
-            finish=FINISH.get(why, "stop"),
+            finish=FINISH.get(words(why), "stop"),
             usage=usage,
             answered_by=whole.get("modelVersion"),
         )
@@ -191,11 +192,13 @@ def usage_of(usage: Json) -> Usage | None:
     if not isinstance(usage, dict) or not isinstance(usage.get("promptTokenCount"), int):
         return None
     thoughts = count(usage.get("thoughtsTokenCount"))
-    return Usage(
-        input_tokens=count(usage.get("promptTokenCount")) + count(usage.get("toolUsePromptTokenCount")),
-        output_tokens=count(usage.get("candidatesTokenCount")) + thoughts,
-        cached_tokens=count(usage.get("cachedContentTokenCount")),
-        reasoning_tokens=thoughts,
+    return believed(
+        Usage(
+            input_tokens=count(usage.get("promptTokenCount")) + count(usage.get("toolUsePromptTokenCount")),
+            output_tokens=count(usage.get("candidatesTokenCount")) + thoughts,
+            cached_tokens=count(usage.get("cachedContentTokenCount")),
+            reasoning_tokens=thoughts,
+        )
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from infra.models.wire import (
     InBandError,
     RawCall,
+    believed,
     checked_options,
     count,
     items,
@@ -107,7 +108,7 @@ class OllamaDialect:
             request,
             text=words(message.get("content")) or words(whole.get("response")),
             calls=calls,
-            finish=FINISH.get(whole.get("done_reason"), "stop"),
+            finish=FINISH.get(words(whole.get("done_reason")), "stop"),
             usage=usage,
             answered_by=whole.get("model"),
         )
@@ -143,12 +144,12 @@ def usage_of(whole: JsonObject) -> Usage | None:
     """Return the tokens of an answer; None where it does not say. A prompt that was read before is not counted."""
     if not isinstance(whole.get("eval_count"), int):
         return None
-    return Usage(input_tokens=count(whole.get("prompt_eval_count")), output_tokens=count(whole["eval_count"]))
+    return believed(Usage(input_tokens=count(whole.get("prompt_eval_count")), output_tokens=count(whole["eval_count"])))
 
 
 def _prompt_usage(whole: JsonObject) -> Usage | None:
-    told = whole.get("prompt_eval_count")
-    return Usage(input_tokens=count(told)) if isinstance(told, int) else None
+    read = whole.get("prompt_eval_count")
+    return believed(Usage(input_tokens=count(read))) if isinstance(read, int) else None
 
 
 class OllamaGathering:

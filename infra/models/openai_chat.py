@@ -8,11 +8,10 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
-
 from infra.models.wire import (
     InBandError,
     RawCall,
+    believed,
     checked_options,
     count,
     items,
@@ -23,6 +22,7 @@ from infra.models.wire import (
     vectors_of,
     words,
 )
+from processors.models.decisions import json_text
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import ChatMessage, FinishReason, Usage
 from schemas.message import Json, JsonObject
@@ -88,7 +88,7 @@ class ChatDialect:
         calls = [_raw_call(call) for call in items(message.get("tool_calls"))]
         if not calls and isinstance(message.get("function_call"), dict):
             calls = [_raw_call({"function": message["function_call"]})]  # the older form, which some still speak
-        text, finish = _text(self.provider, message, usage), FINISH.get(choice.get("finish_reason"), "stop")
+        text, finish = _text(self.provider, message, usage), FINISH.get(words(choice.get("finish_reason")), "stop")
         if not text and not calls and words(message.get("refusal")):
             text, finish = message["refusal"], "content_filter"
         if not text and not calls and message.get("audio"):
@@ -126,7 +126,7 @@ def _message(message: ChatMessage) -> JsonObject:
         {
             "id": call.id,
             "type": "function",
-            "function": {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()},
+            "function": {"name": call.name, "arguments": json_text(call.arguments)},
         }
         for call in message.tool_calls
     ]
@@ -152,11 +152,13 @@ def usage_of(usage: Json) -> Usage | None:
     """Return the tokens of an answer; None where it does not say."""
     if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
         return None
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        cached_tokens=count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+    return believed(
+        Usage(
+            input_tokens=count(usage.get("prompt_tokens")),
+            output_tokens=count(usage.get("completion_tokens")),
+            cached_tokens=count(mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+            reasoning_tokens=count(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        )
     )
 
 

@@ -6,12 +6,11 @@ https://platform.openai.com/docs/api-reference/responses
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
-
 from infra.models.openai_chat import ChatDialect
 from infra.models.wire import (
     InBandError,
     RawCall,
+    believed,
     checked_options,
     count,
     items,
@@ -22,6 +21,7 @@ from infra.models.wire import (
     unsayable,
     words,
 )
+from processors.models.decisions import json_text
 from processors.models.failures import refused
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import ChatMessage, FinishReason, Usage
@@ -129,7 +129,7 @@ def _items(message: ChatMessage) -> Iterable[JsonObject]:
     if message.content or not message.tool_calls:
         yield {"role": message.role, "content": message.content}
     for call in message.tool_calls:
-        arguments = orjson.dumps(call.arguments).decode()
+        arguments = json_text(call.arguments)
         yield {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
 
 
@@ -137,11 +137,13 @@ def usage_of(usage: Json) -> Usage | None:
     """Return the tokens of an answer; None where it does not say."""
     if not isinstance(usage, dict) or not isinstance(usage.get("input_tokens"), int):
         return None
-    return Usage(
-        input_tokens=count(usage.get("input_tokens")),
-        output_tokens=count(usage.get("output_tokens")),
-        cached_tokens=count(mapping(usage.get("input_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+    return believed(
+        Usage(
+            input_tokens=count(usage.get("input_tokens")),
+            output_tokens=count(usage.get("output_tokens")),
+            cached_tokens=count(mapping(usage.get("input_tokens_details")).get("cached_tokens")),
+            reasoning_tokens=count(mapping(usage.get("output_tokens_details")).get("reasoning_tokens")),
+        )
     )
 
 

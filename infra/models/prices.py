@@ -10,6 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from infra.yaml_files import UNREADABLE
 from schemas.catalogue import MICROS, Price
 from schemas.errors import ConfigurationError
 
@@ -116,12 +117,12 @@ def _read(path: Path) -> _File:
         return _File.model_validate(told)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())[:200]}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
         raise ConfigurationError(f"{path}: {where or 'the file'}: {first['msg']}") from None
+    except UNREADABLE as error:
+        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _check_days(path: Path, models: Iterable[list[tuple[str, Entry]]]) -> None:

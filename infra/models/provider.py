@@ -1,14 +1,21 @@
 """An adapter: a provider's dialect over its wire, with timeouts, and every failure in our words."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 
-from infra.models.wire import Dialect, Gathering, InBandError, Refusal, Wire
+from infra.models.wire import Dialect, Gathering, InBandError, Refusal, Wire, not_an_answer
 from processors.models.failures import refused
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.errors import ModelError
+from schemas.message import Json
+
+logger = logging.getLogger(__name__)
+
+# What SDKs, and our own reading, make of an answer that has a list for a text, say, or is nested without end.
+MISSHAPEN = (TypeError, AttributeError, LookupError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,9 @@ class Provider:
             raise self._late("answer", self._timeouts.total_s) from None
         except self._wire.errors as error:
             raise self._failure(error, None) from None
-        return replace(self._dialect.reply(raw, request), latency_ms=_since_ms(begun_s))
+        except MISSHAPEN as error:
+            raise self._strange(error) from None
+        return self._read(raw, request, begun_s)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | ModelReply]:
         """Yield pieces as they come, and at the end the reply.
@@ -76,7 +85,7 @@ class Provider:
         whole = gathering.whole()
         if whole is None:
             raise self._cut(gathering)
-        yield replace(self._dialect.reply(whole, request), latency_ms=_since_ms(begun_s))
+        yield self._read(whole, request, begun_s)
 
     async def embed(self, request: EmbedRequest) -> EmbedReply:
         """Return a vector for each text.
@@ -93,7 +102,12 @@ class Provider:
             raise self._late("answer", self._timeouts.total_s) from None
         except self._wire.errors as error:
             raise self._failure(error, None) from None
-        return replace(self._dialect.embed_reply(raw, request), latency_ms=_since_ms(begun_s))
+        except MISSHAPEN as error:
+            raise self._strange(error) from None
+        try:
+            return replace(self._dialect.embed_reply(raw, request), latency_ms=_since_ms(begun_s))
+        except MISSHAPEN as error:
+            raise self._strange(error) from None
 
     async def aclose(self) -> None:
         """Close the connections; nothing can be asked any more."""
@@ -114,12 +128,22 @@ class Provider:
             raise self._late("go on" if begun else "begin to answer", min(limit_s, left_s), gathering) from None
         except self._wire.errors as error:
             raise self._failure(error, gathering) from None
+        except MISSHAPEN as error:
+            raise self._strange(error, gathering) from None
 
     def _taken(self, gathering: Gathering, event: dict[str, object]) -> Iterable[Delta]:
         try:
             return list(gathering.add(event))
         except InBandError as error:
             raise self._explained(Refusal(200, {}, error.body), gathering) from None
+        except MISSHAPEN as error:
+            raise self._strange(error, gathering) from None
+
+    def _read(self, raw: Json, request: ModelRequest, begun_s: float) -> ModelReply:
+        try:
+            return replace(self._dialect.reply(raw, request), latency_ms=_since_ms(begun_s))
+        except MISSHAPEN as error:
+            raise self._strange(error) from None
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
@@ -140,6 +164,11 @@ class Provider:
             spent=gathering.spent() if gathering is not None else None,
             unsettled=True,
         )
+
+    def _strange(self, error: Exception, gathering: Gathering | None = None) -> ModelError:
+        logger.warning("an answer of %r has a shape that nothing can read: %r", self._dialect.provider, error)
+        spent = None if gathering is None else gathering.spent()
+        return not_an_answer(self._dialect.provider, "in a shape that can be read", spent)
 
     def _failure(self, error: Exception, gathering: Gathering | None) -> ModelError:
         return self._explained(self._wire.refusal(error), gathering)

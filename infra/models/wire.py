@@ -1,12 +1,15 @@
 """What all adapters share: how a provider's answer becomes ours, whatever it was made of."""
 
+import itertools
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from pydantic import ValidationError
 
+from processors.models.decisions import json_text
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import FinishReason, ToolCall, Usage
 from schemas.errors import InvalidReplyError, ModelError
@@ -14,6 +17,8 @@ from schemas.ids import random_id
 from schemas.message import Json, JsonObject
 
 JSON_ONLY = "Answer with one JSON value and nothing else: no fence, no words around it."
+
+MOST_TOKENS = 100_000_000  # of one question and its answer, some fifty times what any model takes: more is a mistake
 
 # Fields that would let a provider act by itself, keep the conversation, or answer in another shape than we read:
 # what the model saw and did must stand in the log.
@@ -161,6 +166,7 @@ def reply_of(
         InvalidReplyError: a call has no name, or arguments that are not a JSON object.
     """
     taken: list[ToolCall] = []
+    ids: set[str] = set()
     for position, call in enumerate(calls):
         problem = f"the arguments of the call of {str(call.name)[:80]!r} are not a JSON object"
         if finish == "length":
@@ -168,15 +174,17 @@ def reply_of(
         try:
             arguments = _object(call.arguments)
             id_ = call.id if isinstance(call.id, str) and call.id else f"call_{request.step}_{position}"
-            if any(id_ == other.id for other in taken):
-                id_ = f"call_{request.step}_{position}"
+            if id_ in ids:
+                id_ = next(other for other in _ids(f"call_{request.step}_{position}") if other not in ids)
             if not call.name:
                 problem = "a call does not name its tool"
                 raise ValueError(problem)  # noqa: TRY301 - all that is wrong with a call is told in one place
             taken.append(ToolCall(id=id_, name=call.name, arguments=arguments))
+            taken[-1].encode()
+            ids.add(id_)
         except (ValueError, ValidationError, RecursionError):
             said = "\n".join([text, *(f"[call of {c.name} with {_shown(c.arguments)}]" for c in calls)]).strip()
-            raise InvalidReplyError(problem, said=said, spent=usage) from None
+            raise InvalidReplyError(problem, said=_whole_characters(said), spent=usage) from None
     if taken and finish == "stop":
         finish = "tool_calls"
     elif finish == "tool_calls" and not taken:
@@ -185,13 +193,23 @@ def reply_of(
         reply_id=random_id(),
         provider=request.provider,
         model=request.model,
-        text=text,
+        text=_whole_characters(text),
         tool_calls=tuple(taken),
         finish_reason=finish,
         usage=usage or Usage(),
         answered_by=answered_by if isinstance(answered_by, str) else "",
         settled=usage is not None,
     )
+
+
+def _ids(first: str) -> Iterator[str]:
+    yield first
+    yield from (f"{first}_{number}" for number in itertools.count(2))
+
+
+def _whole_characters(text: str) -> str:
+    """Return `text` with the halves of characters that came in two pieces together, and U+FFFD for any other half."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _object(arguments: Any) -> JsonObject:
@@ -204,16 +222,26 @@ def _object(arguments: Any) -> JsonObject:
 
 
 def _shown(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return arguments if isinstance(arguments, str) else json_text(arguments)
 
 
 def loads(text: str | bytes) -> Json:
     """Return the JSON value in `text`.
 
     Raises:
-        ValueError: it is none; NaN and infinities are none.
+        ValueError: it is none; NaN, infinities, and what is nested too deeply are none.
     """
-    return json.loads(text, parse_constant=_no_constant)
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -223,6 +251,12 @@ def _no_constant(name: str) -> NoReturn:
 def count(value: Any) -> int:
     """Return a number of tokens; 0 where there is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def believed(usage: Usage) -> Usage | None:
+    """Return what a provider said was spent; None where no answer can have cost so much."""
+    counted = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    return None if max(counted) > MOST_TOKENS else usage
 
 
 def mapping(value: Any) -> JsonObject:

@@ -14,19 +14,43 @@ from schemas.message import Json, JsonObject
 
 logger = logging.getLogger(__name__)
 
+ANSWER_BYTES = 64 * 1024 * 1024  # vectors of some thousand texts; no answer in words has a hundredth of it
 CONNECTIONS = 1_000  # a process may think for so many runs at once
 
 
 def http_client(timeouts: Timeouts, transport: Any = None) -> Any:
     """Return an HTTP client that bounds only connecting: for the rest, adapters have deadlines of their own.
 
-    It follows no redirects: a key goes to the address that was configured, and nowhere else.
+    It follows no redirects: a key goes to the address that was configured, and nowhere else. It asks for answers as
+    they are, since a small one that is packed may be of any size, and reads none above ANSWER_BYTES.
     """
     import httpx2
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, answer: Any) -> None:
+            self._answer = answer
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            got = 0
+            async for part in self._answer:
+                got += len(part)
+                if got > ANSWER_BYTES:
+                    raise httpx2.ReadError(f"the answer has more than {ANSWER_BYTES} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await self._answer.aclose()
+
+    async def bound(response: Any) -> None:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise httpx2.ReadError("the answer is packed, which was not asked for")
+        response.stream = Bounded(response.stream)
 
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=timeouts.connect_s, pool=timeouts.connect_s),
         limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=100),
+        headers={"accept-encoding": "identity"},
+        event_hooks={"response": [bound]},
         follow_redirects=False,
         transport=transport,
     )

@@ -71,11 +71,23 @@ def read_config(told: Json, templates: Collection[str] | None = None) -> AgentCo
     except ValidationError as error:
         faults += [_fault(dict(each)) for each in error.errors(include_url=False)]
     if config is not None:
+        faults += _unwritable(config)
         faults += faults_of(config) + expression_faults_of(config)
         faults += [] if templates is None else template_faults_of(config, templates)
     if faults or config is None:
         raise InvalidAgentError(faults[:FAULTS_TOLD])
     return config
+
+
+def _unwritable(config: AgentConfig) -> list[Fault]:
+    """Return the fields with texts that no log takes, which YAML can write all the same."""
+    faults = []
+    for name in AgentConfig.model_fields:
+        try:
+            config.model_dump_json(include={name})
+        except ValueError:
+            faults.append(Fault((name,), "half of a character (a lone surrogate) stands in it: leave it out"))
+    return faults
 
 
 def field_name(written: str, model: type[BaseModel] = AgentConfig) -> str:

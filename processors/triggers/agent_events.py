@@ -12,7 +12,7 @@ import orjson
 
 from processors.triggers.directory import Directory
 from processors.triggers.goals import goal_drafts
-from processors.triggers.module_events import TRIGGER_LIMIT_BYTES
+from processors.triggers.module_events import TRIGGER_LIMIT_BYTES, is_deeper
 from processors.triggers.router import Router, start_command
 from schemas.envelope import EventEnvelope
 from schemas.errors import DecodeError
@@ -30,13 +30,16 @@ from schemas.events import (
     UsageMetered,
 )
 from schemas.ids import AgentId, SiteId
+from schemas.message import Json
 from schemas.module_events import TRIGGER_KEPT_MS, Trigger
 from streams.chain import Heads
+from streams.cloudevents import load_json
 from streams.log import Draft, Log, Record
 from streams.records import decode_event
 from streams.topics import EVENTS
 
 READ_RECORDS = 2_000
+EVENT_DEPTH = 160  # of arrays and objects: what is written in a command, some levels deeper, is read to 200
 CLOCKS_APART_MS = 60_000  # of two brokers at most: an event so long before an activation is not missed for its time
 ENDED_KEPT = 10_000  # ended runs of a partition whose depth is still known: events may follow an end
 
@@ -126,11 +129,15 @@ class AgentEventRouter(Router):
         self.routed += len(woken)
         actor = f"agent:{envelope.agent_id}"
         moved = goal_drafts(measuring, site_id, envelope.correlation_id, trigger, own=True)
-        return [start_command(site_id, id_, envelope.correlation_id, trigger, actor) for id_ in woken] + moved
+        try:
+            return [start_command(site_id, id_, envelope.correlation_id, trigger, actor) for id_ in woken] + moved
+        except DecodeError:
+            bare = trigger.model_copy(update={"data": None})
+            return [start_command(site_id, id_, envelope.correlation_id, bare, actor) for id_ in woken] + moved
 
 
 def agent_event(envelope: EventEnvelope, record: Record, depth: int) -> Trigger:
-    """Return an event of `ai.events` as a trigger. What is too large for one comes without its data."""
+    """Return an event of `ai.events` as a trigger. What is too large or too deep for one comes without its data."""
     value = record.value or b""
     return Trigger(
         type="event",
@@ -138,11 +145,16 @@ def agent_event(envelope: EventEnvelope, record: Record, depth: int) -> Trigger:
         id=envelope.id,
         event_type=envelope.type,
         time_ms=envelope.at_ms,
-        data=orjson.loads(value) if len(value) <= TRIGGER_LIMIT_BYTES else None,
+        data=_data(value) if len(value) <= TRIGGER_LIMIT_BYTES else None,
         subject=envelope.subject,
         depth=depth,
         caused_by=envelope.agent_id,
     )
+
+
+def _data(value: bytes) -> Json:
+    data = load_json(value)
+    return None if is_deeper(data, EVENT_DEPTH) else data
 
 
 def _hears(directory: Directory, envelope: EventEnvelope, agent_id: AgentId) -> bool:

@@ -3,12 +3,14 @@
 from processors.triggers.matching import OWN_PREFIX
 from schemas.errors import DecodeError
 from schemas.ids import SiteId, parse_site_id
+from schemas.message import Json
 from schemas.module_events import Trigger
 from streams.cloudevents import CloudEvent, from_record
 from streams.log import Record
 from streams.records import HEADER_CHARS
 
 TRIGGER_LIMIT_BYTES = 192 * 1024  # a trigger goes into a command and an event of 256 KiB with its envelope and more
+TRIGGER_DEPTH = 64  # of nested arrays and objects in its data: what is written in a command must be read again
 
 # Extensions that our own modules set on what an agent caused, and any module may set.
 SITE = "siteid"
@@ -40,10 +42,21 @@ def _site_of(event: CloudEvent) -> SiteId:
 
 
 def _correlation_of(event: CloudEvent) -> str:
-    correlation_id = str(event.extensions.get(CORRELATION) or event.id)
-    if len(correlation_id) > HEADER_CHARS:
-        raise DecodeError(f"the extension {CORRELATION!r} may have {HEADER_CHARS} characters")
-    return correlation_id
+    told = str(event.extensions.get(CORRELATION) or "").encode()
+    if len(told) > HEADER_CHARS:
+        raise DecodeError(f"the extension {CORRELATION!r} may have {HEADER_CHARS} bytes")
+    return (told or event.id.encode()[:HEADER_CHARS]).decode(errors="ignore")  # a longer id is cut, as a header is
+
+
+def is_deeper(value: Json, limit: int) -> bool:
+    """Whether arrays and objects are nested deeper than `limit` levels."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            return False
+        level = [child for one in level for child in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def _trigger_of(event: CloudEvent, record: Record) -> Trigger:
@@ -52,6 +65,8 @@ def _trigger_of(event: CloudEvent, record: Record) -> Trigger:
         raise DecodeError(f"the extension {DEPTH!r} must be a whole number, not {depth[:20]!r}")
     if isinstance(event.data, bytes):
         raise DecodeError(f"an event that wakes agents must carry JSON, not {event.datacontenttype!r}")
+    if is_deeper(event.data, TRIGGER_DEPTH):
+        raise DecodeError(f"the data of an event that wakes agents may be nested {TRIGGER_DEPTH} levels deep")
     caused_by = event.extensions.get(CAUSING_AGENT)
     return Trigger(
         type="event",

@@ -8,8 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from pydantic import ValidationError
-
 from processors.signals.observations import observations
 from processors.telling import send_until_acknowledged
 from processors.triggers.directory import Directory, ends_of
@@ -31,6 +29,7 @@ BATCH_EVENTS = 500
 IDLE_S = 0.5
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
+KEPT_LIMIT_BYTES = 224 * 1024  # of a command, whose trigger then stands in an event of 256 KiB beside more
 
 
 class Router:
@@ -120,13 +119,15 @@ class Router:
                     woken = directory.guardian(site_id, trigger)
                 else:
                     woken = directory.listening(site_id, trigger)
-                self._observed += observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
-                drafts += (start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken)
-                drafts += goal_drafts(directory.measuring(site_id), site_id, correlation_id, trigger)
-            except (DecodeError, ValidationError) as error:
+                seen = observations(site_id, correlation_id, trigger, directory.rules.in_force(site_id))
+                found = [start_command(site_id, agent_id, correlation_id, trigger) for agent_id in woken]
+                found += goal_drafts(directory.measuring(site_id), site_id, correlation_id, trigger)
+            except (DecodeError, ValueError) as error:  # also what pydantic says of what it can't take or write
                 self.dead_letters += 1
                 await send_dead_letter(self._log, record, str(error))
                 continue
+            self._observed += seen
+            drafts += found
             self.routed += len(woken)
             self.unmatched += not woken
         self.unmet, directory.unmet = self.unmet + directory.unmet, 0
@@ -136,7 +137,16 @@ class Router:
 def start_command(
     site_id: SiteId, agent_id: AgentId, correlation_id: str, trigger: Trigger, actor: str | None = None
 ) -> Draft:
-    """Return the command that asks an agent to start a run for `trigger`; `actor` is its module by default."""
+    """Return the command that asks an agent to start a run for `trigger`; `actor` is its module by default.
+
+    Raises:
+        DecodeError: as it is kept, with its numbers written out, it is too large for an agent's stream.
+    """
     command_id = CommandId(timed_id(trigger.time_ms, "start", agent_id, trigger.source, trigger.id))
     actor, command = actor or f"module:{trigger.source}"[:200], StartExecution(trigger=trigger)
-    return encode_command(Asked(command_id, site_id, agent_id, actor, correlation_id, command, source="/router"))
+    draft = encode_command(Asked(command_id, site_id, agent_id, actor, correlation_id, command, source="/router"))
+    if (size := len(draft.value or b"")) > KEPT_LIMIT_BYTES:
+        raise DecodeError(
+            f"an event that wakes agents may have {KEPT_LIMIT_BYTES} bytes as it is kept, this has {size}"
+        )
+    return draft

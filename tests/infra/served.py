@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 import httpx2
 from fastapi import FastAPI
 
-from infra.http.server import listen, serve, url_of
+from infra.http.server import SILENT_S, listen, serve, url_of
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def served(app: FastAPI, *, silent_s: float = SILENT_S) -> AsyncIterator[httpx2.AsyncClient]:
     """Serve `app` while the block runs, and yield a client of it."""
     listening = listen("127.0.0.1", 0)
     url = url_of(listening)
-    serving = asyncio.create_task(serve(app, listening))
+    serving = asyncio.create_task(serve(app, listening, silent_s=silent_s))
     try:
         async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
             yield client

@@ -1,6 +1,7 @@
 """Agents as files: what is wrong is told with its line, and what is written is read again."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from infra.agent_diffs import changes_between
 from infra.agent_fields import MEANINGS, agent_fields, markdown_table
 from infra.agent_files import read_agent, write_agent
+from infra.cli.agent_versions import whole
 from infra.cli.common import UNAVAILABLE, USAGE
 from infra.reports.library import SHIPPED
+from projections.queries.versions import AgentVersion
 from schemas.agents import AgentConfig, Example, Goal
 from schemas.errors import ConfigurationError, InvalidAgentError
 from tests.infra.cli_runs import PROJECT, dramac
@@ -91,7 +94,12 @@ def test_one_fault_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "- a", "7", "name: [", "a: &a [*a]", "{[]: 1}", "? [a]\n: b", "name: !!python/object:os.system x", "\0"],
+    [
+        *("", "- a", "7", "name: [", "a: &a [*a]", "{[]: 1}", "? [a]\n: b", "name: !!python/object:os.system x", "\0"),
+        *("name: !!timestamp x", "name: " + "9" * 5_000, "[" * 100_000, "a: " + "{a: " * 100_000),
+        '{type: assistant, name: a, personality: b, capabilities: ["\\ud800"]}',
+        '{type: assistant, name: a, personality: b, goals: [{name: c, metric: "\\ud800"}]}',
+    ],
 )
 def test_whatever_is_no_agent_is_one_error(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
@@ -185,3 +193,10 @@ def test_the_fields_can_be_listed_without_servers(tmp_path: Path) -> None:
     assert ran.code == 0
     assert {"name": "slug", "type": "text", "default": "required", "meaning": MEANINGS["slug"]} in ran.json
     assert "monitoring_rules[].window" in dramac({"DRAMAC_DATA_DIR": str(tmp_path)}, "agents", "fields").out
+
+
+def test_a_version_that_would_not_be_saved_today_can_still_be_looked_at() -> None:
+    saved = read_agent(PROJECT / "examples/agents/sdr.yaml").model_dump(mode="json")
+    config = saved | {"timezone": "Europe/Atlantis", "triggers": ["schedule:daily_9am @ Europe/Atlantis"]}
+    version = AgentVersion(1, datetime(2026, 1, 1, tzinfo=UTC), "created", "user:1", config, None, None, "")
+    assert whole((version,), 1).timezone == "Europe/Atlantis"

@@ -166,6 +166,24 @@ async def test_more_requests_than_can_be_served_are_told_to_come_again() -> None
         assert (await client.get("/health/live")).json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    "said", [b"", b"POST /bytes HTTP/1.1\r\nHost: a\r\n", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\nG"]
+)
+async def test_who_never_ends_a_request_is_not_listened_to_for_ever(said: bytes) -> None:
+    async with served(make_app(), silent_s=0.2) as client:
+        await raw_request(client, said, *[b"X-More: x\r\n"] * 200, pause_s=0.05)  # it ends when the connection does
+
+
+async def test_a_request_that_takes_long_is_no_silence() -> None:
+    gate = asyncio.Event()
+    async with served(make_app(gate), silent_s=0.05) as client:
+        waiting = asyncio.create_task(client.get("/wait"))
+        done, _ = await asyncio.wait([waiting], timeout=0.5)
+        gate.set()
+        assert not done
+        assert (await waiting).json() == {"status": "done"}
+
+
 async def test_a_request_under_way_ends_before_the_server_does() -> None:
     gate = asyncio.Event()
     app = make_app(gate)

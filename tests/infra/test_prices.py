@@ -92,3 +92,13 @@ def test_people_can_ask_what_has_a_price(tmp_path: Path) -> None:
     assert dramac({}, "prices", "check", "gpt-4o").says_in_one_line("write provider/model")
     path = own(tmp_path, "provider: acme, model: '*', valid_from: 2025-01-01, input: 1, output: 2")
     assert dramac({"DRAMAC_PRICES": str(path)}, "prices", "check", "acme/own").code == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3_000, "version: v\nprices: [{input: " + "9" * 5_000 + "}]", "a: !!int x", "a: *b"]
+)
+def test_what_is_no_yaml_is_one_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="is no YAML"):
+        load_prices(path)

@@ -206,6 +206,13 @@ async def test_an_event_wakes_an_agent_only_if_its_condition_is_met_and_costs_no
     assert "agent.trigger_skipped" not in " ".join(history(log, agent(SALES)).lines)
 
 
+def nested(levels: int) -> Any:
+    data: Any = 1
+    for _ in range(levels):
+        data = [data]
+    return data
+
+
 POISON = {
     "a type that only agents' own events have": to_draft(event("e", "ai.execution.completed"), key=None),
     "noise": Draft(b"k", b"\xff\x00", ()),
@@ -225,6 +232,14 @@ POISON = {
     "a correlation that no command could have": to_draft(
         event("e", extensions={"correlationid": "x" * 1_001}), key=None
     ),
+    "a correlation with more bytes than a command could have": to_draft(
+        event("e", extensions={"correlationid": "\U0001f600" * 251}), key=None
+    ),
+    "deeper than a command can be read": to_draft(event("e", data=nested(65)), key=None),
+    "deeper than a command can be written": to_draft(event("e", data=nested(250)), key=None),
+    "larger when its numbers are written out": Draft(
+        b"k", b"[" + b",".join([b"1e15"] * 30_000) + b"]", to_draft(event("e"), key=None).headers
+    ),
 }
 
 
@@ -241,6 +256,25 @@ async def test_what_cant_be_read_is_kept_as_it_was_and_routing_goes_on(draft: Dr
             (MODULE_EVENTS, draft.value, draft.headers)
         ]
         assert router.dead_letters == 1
+
+
+async def test_what_is_as_large_as_an_attribute_may_be_wakes_an_agent() -> None:
+    log, wide = await new_log(), "\U0001f600" * 1_000
+    async with house(log):
+        await listens(log, SALES, "event:*")
+        await publish(log, event(wide, source=wide, subject=wide, data=nested(64)))
+        await until(lambda: woken(log, SALES) == [wide])
+
+
+async def test_a_number_beyond_64_bits_is_told_as_it_was_published() -> None:
+    log = await new_log()
+    whole = to_draft(event("e"), key=None)
+    async with house(log):
+        await listens(log, SALES, "event:*")
+        await log.send(MODULE_EVENTS, Draft(b"k", b'{"order": 123456789012345678901234567890}', whole.headers))
+        await until(lambda: woken(log, SALES) == ["e"])
+        started = history(log, agent(SALES)).all(ExecutionStarted)
+        assert started[0].trigger.data == {"order": "123456789012345678901234567890"}
 
 
 async def test_reading_goes_on_where_it_was_committed() -> None:

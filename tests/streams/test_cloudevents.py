@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import DecodeError
-from streams.cloudevents import CloudEvent, Mode, from_record, to_draft
+from streams.cloudevents import CloudEvent, Mode, from_record, load_json, to_draft
 from streams.log import Draft, Headers, Record
 from streams.rfc3339 import EARLIEST_MS, LATEST_MS, format_time, parse_time
 
@@ -351,3 +351,17 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 def test_the_reference_agrees() -> None:
     moment = datetime(2026, 1, 24, 9, 30, tzinfo=UTC)
     assert parse_time(moment.isoformat()) == moment.timestamp() * 1000
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"[18446744073709551615, -9223372036854775808]", [2**64 - 1, -(2**63)]),
+        (b"[18446744073709551616, -9223372036854775809]", ["18446744073709551616", "-9223372036854775809"]),
+        (b"[1234567890123456789.5]", [1234567890123456789.5]),
+        (b'["1234567890123456789012"]', ["1234567890123456789012"]),
+        (b"[" + b"9" * 300 + b"]", ["9" * 300]),
+    ],
+)
+def test_no_integer_is_rounded(raw: bytes, told: object) -> None:
+    assert load_json(raw) == told
