@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from processors.agents.state import Agent, Hold
 from processors.executions.decider import evolve
 from processors.executions.endings import failed
-from processors.executions.spending import Paid, is_over, plus, settles, spent_in
+from processors.executions.spending import Paid, assume, hold_of, is_over, plus, settles, spent_in
 from processors.executions.state import Run
 from processors.models.call import models_of
 from processors.models.pricing import cost_micros
@@ -126,7 +126,8 @@ class _Book:
                 self.queued.pop(event.execution_id, None)
 
     def _pay(self, event: Paid) -> None:
-        self.day, self.month = plus(self.day, event), plus(self.month, event)
+        hold = self.held.get(event.execution_id)
+        self.day, self.month = plus(self.day, event, hold), plus(self.month, event, hold)
         if settles(event):
             self.held.pop(event.execution_id, None)
         if isinstance(event, StepThought):
@@ -160,6 +161,8 @@ class _Book:
         agent.tool_calls, agent.catalogues = {}, agent.catalogues | recorded
         for event in self.said:
             if isinstance(event, RunEvent) and event.execution_id == run.id:
+                if isinstance(event, _PAID):
+                    assume(now, event, hold_of(self.agent, run.id, self.at_ms))
                 evolve(agent, now, event, self.at_ms)
         return now
 
@@ -266,8 +269,12 @@ def _spent_of(run: Run) -> Need:
         + run.tokens_output
         + run.delegated_tokens_input
         + run.delegated_tokens_output
+        + run.assumed_tokens
         + sum(share.tokens or 0 for share in shares),
-        run.cost_micros + run.delegated_cost_micros + sum(share.cost_micros or 0 for share in shares),
+        run.cost_micros
+        + run.delegated_cost_micros
+        + run.assumed_cost_micros
+        + sum(share.cost_micros or 0 for share in shares),
     )
 
 

@@ -30,8 +30,9 @@ Paid = StepThought | StepModelFailed | StepAttemptFailed | UsageMetered
 
 def evolve_paid(agent: Agent, event: Paid, at_ms: int) -> None:
     """Count a reply, and let go of what was held for it."""
-    agent.spent_day = plus(spent_in(agent.spent_day, "day", at_ms), event)
-    agent.spent_month = plus(spent_in(agent.spent_month, "month", at_ms), event)
+    hold = hold_of(agent, event.execution_id, at_ms)
+    agent.spent_day = plus(spent_in(agent.spent_day, "day", at_ms), event, hold)
+    agent.spent_month = plus(spent_in(agent.spent_month, "month", at_ms), event, hold)
     if agent.held and settles(event):
         agent.held.pop(event.execution_id, None)
     if agent.queued and isinstance(event, StepThought):
@@ -85,13 +86,28 @@ def spent_in(spent: Spent, period: Literal["day", "month"], at_ms: int) -> Spent
     return Spent(span.start_ms, span.end_ms)
 
 
-def plus(spent: Spent, event: Paid) -> Spent:
-    """Return `spent` with one reply more."""
+def plus(spent: Spent, event: Paid, hold: Hold | None) -> Spent:
+    """Return `spent` with one reply more, for which `hold` was held."""
     usage = event.usage
     if usage is None:
         return spent
+    if is_untold(event) and hold is not None:
+        return replace(spent, tokens=spent.tokens + hold.tokens, cost_micros=spent.cost_micros + hold.cost_micros)
     tokens = usage.input_tokens + usage.output_tokens
-    return Spent(spent.start_ms, spent.end_ms, spent.tokens + tokens, spent.cost_micros + event.cost_micros)
+    return replace(spent, tokens=spent.tokens + tokens, cost_micros=spent.cost_micros + event.cost_micros)
+
+
+def assume(run: Run, event: Paid, hold: Hold | None) -> None:
+    """Note what a reply is taken to have cost the run where its provider told nothing: all that was held for it."""
+    if is_untold(event) and hold is not None:
+        run.assumed_tokens += hold.tokens
+        run.assumed_cost_micros += hold.cost_micros
+
+
+def is_untold(event: Paid) -> bool:
+    """Whether a provider answered without a word on what it took: even an empty answer has a prompt."""
+    usage = event.usage
+    return usage is not None and settles(event) and usage.input_tokens + usage.output_tokens == 0
 
 
 def settles(event: Paid) -> bool:
@@ -99,6 +115,12 @@ def settles(event: Paid) -> bool:
     if isinstance(event, UsageMetered):
         return event.reason != "second"
     return not isinstance(event, StepAttemptFailed)
+
+
+def hold_of(agent: Agent, run_id: ExecutionId, at_ms: int) -> Hold | None:
+    """Return what is held for a run's question, if its reply is still to be reckoned with."""
+    hold = agent.held.get(run_id)
+    return None if hold is None or is_over(hold, at_ms) else hold
 
 
 def is_over(hold: Hold, at_ms: int) -> bool:

@@ -76,7 +76,8 @@ class Run:
     `paused_at_ms` is since when. `goals` is how far the agent's goals were when the run began, `rules` which of its
     rules of delegation were found to hold. `outcome`, `refused` and `reported` are of a run that works for another one;
     `requester` is the person for whom it works, if any. `reserved` counts its reservations: a question that has one
-    may be asked. The provider counted `known_tokens` for the first `known_lines` of the prompt.
+    may be asked. `assumed_tokens` and `assumed_cost_micros` are what replies are taken to have cost whose provider did
+    not say. The provider counted `known_tokens` for the first `known_lines` of the prompt.
     """
 
     id: ExecutionId
@@ -119,6 +120,8 @@ class Run:
     requester: Requester | None = None
     reserved: int = 0
     waits: bool = False
+    assumed_tokens: int = 0
+    assumed_cost_micros: int = 0
     known_tokens: int = 0
     known_lines: int = 0
 

@@ -25,7 +25,7 @@ from streams.chain import Head
 
 # Of what an image holds: raise it when a state's fields change, or what `evolve` makes of an event, or the form below.
 # Images of another version are passed over, and made anew; tests/processors/test_images.py watches over it.
-STATE_VERSION = 7
+STATE_VERSION = 8
 CHUNK_BYTES = 512 * 1024  # no blob is larger: two of them fit into a record of any topic
 INLINE_PRINTS = 2_048  # fewer stand in the core: a blob of their own would cost more to look up than to write again
 

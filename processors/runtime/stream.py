@@ -241,6 +241,8 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
     agent = stream.agent
     stream.at_ms = at_ms
     if isinstance(event, _PAID):
+        if (paying := stream.runs.get(event.execution_id)) is not None:
+            spending.assume(paying, event, spending.hold_of(agent, paying.id, at_ms))
         spending.evolve_paid(agent, event, at_ms)
         agent.replies.remember(fingerprint(event.reply_id), at_ms + REPLY_KEPT_MS, at_ms)
     if isinstance(event, ExecutionStarted):

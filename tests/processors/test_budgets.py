@@ -101,6 +101,32 @@ def test_what_was_reserved_is_let_go_when_the_reply_is_paid() -> None:
     spec.when(result("a")).then("tool.completed a", "step.observed 2", "budget.reserved")
 
 
+def test_an_answer_without_a_word_on_what_it_took_counts_for_all_that_was_held() -> None:
+    held = need()
+    spec = thinking("t", max_cost_micros_per_day=BIG).given(thought(call("a"), usage=Usage()))
+    agent = spec.stream.agent
+    assert (agent.held, agent.spent_day.tokens, agent.spent_day.cost_micros) == ({}, held.tokens, held.cost_micros)
+    assert agent.spent_month.cost_micros == held.cost_micros
+    assert spent(spec) == 0  # it is charged to nobody: what it took is not known
+
+
+@pytest.mark.parametrize("cap", ["max_cost_micros_per_run", "max_cost_micros_per_day", "max_cost_micros_per_month"])
+def test_no_cap_is_passed_by_a_provider_that_says_nothing(cap: str) -> None:
+    spec = thinking("t", **{cap: 3 * (need().cost_micros or 0)})
+    for step in range(1, 9):
+        spec = spec.given(thought(call(f"c{step}"), usage=Usage())).when(result(f"c{step}"))
+        if "execution.failed (budget_exceeded)" in spec.lines:
+            break
+    assert step <= 3
+    assert spec.lines[-1] == "execution.failed (budget_exceeded)"
+
+
+def test_a_question_in_the_same_decision_knows_of_what_was_held_for_the_answer_before_it() -> None:
+    spec = thinking("t", max_cost_micros_per_run=int(1.5 * (need().cost_micros or 0)))
+    spec = spec.when(thought(call("a", tool="unknown"), usage=Usage()))
+    assert spec.lines[-1] == "execution.failed (budget_exceeded)"
+
+
 def test_a_run_whose_question_would_pass_its_agents_cap_fails_and_says_so_plainly() -> None:
     spec = thinking("t", max_cost_micros_per_day=SMALL)
     spec.then("agent.catalogue_recorded", "context.assembled", "execution.failed (budget_exceeded)")
