@@ -18,6 +18,7 @@ from schemas.message import Json, JsonObject
 
 JSON_ONLY = "Answer with one JSON value and nothing else: no fence, no words around it."
 
+CALLS_OF_AN_ANSWER = 200  # each leads to events, and those of one answer have a limit
 MOST_TOKENS = 100_000_000  # of one question and its answer, some fifty times what any model takes: more is a mistake
 
 # Fields that would let a provider act by itself, keep the conversation, or answer in another shape than we read:
@@ -163,8 +164,11 @@ def reply_of(
     """Return the reply, its calls validated.
 
     Raises:
-        InvalidReplyError: a call has no name, or arguments that are not a JSON object.
+        InvalidReplyError: a call has no name, or arguments that are not a JSON object; or there are too many.
     """
+    if len(calls) > CALLS_OF_AN_ANSWER:
+        problem = f"it calls tools {len(calls):,} times; {CALLS_OF_AN_ANSWER} calls may stand in one answer"
+        raise InvalidReplyError(problem, said=_whole_characters(text), spent=usage)
     taken: list[ToolCall] = []
     ids: set[str] = set()
     for position, call in enumerate(calls):

@@ -10,7 +10,7 @@ import pytest
 
 from infra.models import wires
 from infra.models.providers import ProviderConfig, make_provider
-from infra.models.wire import MOST_TOKENS
+from infra.models.wire import CALLS_OF_AN_ANSWER, MOST_TOKENS
 from processors.models.decisions import as_words
 from processors.models.port import ModelReply, ModelRequest
 from processors.runtime.replies import storable, thought_of
@@ -108,6 +108,14 @@ async def test_arguments_that_cant_be_kept_are_told_to_the_model(value: str) -> 
         await reply_to(answer({"content": "\ud800", "tool_calls": [call('{"name": ' + value + "}")]}))
     assert told.value.spent == Usage(input_tokens=3, output_tokens=2)
     told.value.said.encode()
+
+
+async def test_more_calls_than_one_answer_may_have_are_told_to_the_model() -> None:
+    many = [call("{}", f"c{number}") for number in range(CALLS_OF_AN_ANSWER + 1)]
+    with pytest.raises(InvalidReplyError, match="it calls tools 201 times; 200 calls may stand in one answer") as told:
+        await reply_to(answer({"content": "All at once.", "tool_calls": many}))
+    assert (told.value.said, told.value.spent) == ("All at once.", Usage(input_tokens=3, output_tokens=2))
+    assert len((await reply_to(answer({"tool_calls": many[1:]}))).tool_calls) == CALLS_OF_AN_ANSWER
 
 
 async def test_each_call_has_an_id_of_its_own() -> None:
