@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from schemas.events import ExecutionCompleted, StepAttemptFailed, StepModelFailed, StepThought
 from streams.client import ModuleEventPublisher
 from streams.topics import AI_TOPICS, MODULE_EVENTS
@@ -52,6 +54,7 @@ def forms(secret: str) -> Iterator[bytes]:
         yield encoded[4 * bool(offset) + 4 : len(encoded) // 4 * 4 - 4]
 
 
+@pytest.mark.slow
 async def test_no_key_appears_in_any_topic_table_or_log_line(system: System) -> None:
     site_id = new_site()
     async with Echoing(say=lambda body: Say(text="Hello.")).running() as fake:

@@ -29,6 +29,7 @@ async def has(system: System, agent_id: AgentId, type_: str, count: int = 1) -> 
     return sum(envelope.type == type_ for envelope in await system.history(agent_id)) >= count
 
 
+@pytest.mark.slow
 async def test_what_a_system_did_is_decided_again_and_audited(system: System) -> None:
     site_id = new_site()
     async with system.working():

@@ -112,6 +112,7 @@ async def _started(system: System, agent_id: AgentId) -> list[ExecutionStarted]:
     return [envelope.event for envelope in events if isinstance(envelope.event, ExecutionStarted)]
 
 
+@pytest.mark.slow
 async def test_every_payload_of_github_arrives_once_whatever_is_sent_again_or_killed(system: System) -> None:
     payloads = _payloads()
     assert len(payloads) == 58
