@@ -45,7 +45,7 @@ SHIPPED = (
 
 ROLE_ADDRESSES = 50  # each gets an email of their own for each approval
 
-# The address alone: JSON Schema's format takes a name before it, and quoted spaces.
+# Stricter than the tool: what an operator writes by hand needs no other characters.
 _BARE = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 
 

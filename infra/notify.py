@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 import httpx2
-import orjson
 
 from infra.modules.addresses import ModuleAddress
 from infra.modules.http import signed
@@ -24,6 +23,7 @@ from projections.db import TRANSIENT, Pool
 from projections.queries.approvals import SELECT, Approval
 from projections.queries.reading import fetch, make
 from schemas.errors import UnavailableError
+from schemas.exact import dump_exact
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class ApprovalWebhook:
     async def tell(self, telling: Telling) -> Outcome:
         """Post it once."""
         approval = telling.approval
-        body = orjson.dumps(
+        body = dump_exact(
             {"type": "approval.waiting", "timestamp": approval.escalated_at or approval.created_at, "data": approval}
         )
         key = f"{approval.id}.{approval.role}"

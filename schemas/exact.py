@@ -1,5 +1,6 @@
 """JSON with integers of any length: orjson reads those beyond 64 bits as floats, so rounded, and can't write them."""
 
+import json
 import math
 from typing import Any
 
@@ -7,6 +8,8 @@ import orjson
 from pydantic_core import from_json
 
 from schemas.message import Json
+
+INT64 = range(-(2**63), 2**64)  # what orjson writes and reads back exactly
 
 _LONG = b"0" * 19  # the shortest integer that 64 bits may not hold
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
@@ -22,7 +25,12 @@ def load_exact(raw: bytes | str) -> Json:
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogatepass")
     value = orjson.loads(raw)
-    return value if _LONG not in raw.translate(_DIGITS) else from_json(raw, allow_inf_nan=False)
+    return from_json(raw, allow_inf_nan=False) if may_be_rounded(raw) else value
+
+
+def may_be_rounded(raw: bytes) -> bool:
+    """Whether JSON may hold an integer that orjson reads as a float."""
+    return _LONG in raw.translate(_DIGITS)
 
 
 def dump_exact(value: Json, option: int = 0) -> bytes:
@@ -35,6 +43,14 @@ def dump_exact(value: Json, option: int = 0) -> bytes:
         return orjson.dumps(value, option=option, default=str)
     except TypeError:
         return orjson.dumps(_writable(value), option=option, default=str)
+
+
+def json_text(value: Json, option: int = 0) -> str:
+    """Return JSON text for a model, integers as they are: any module or model may have written them."""
+    try:
+        return orjson.dumps(value, option=option).decode()
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, indent=2 if option else None)
 
 
 def _writable(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from schemas.errors import DecodeError
+from schemas.exact import INT64, may_be_rounded
 from schemas.message import Json
 from streams.content_types import JSON, STRUCTURED_JSON, is_json, parse_content_type
 from streams.log import Draft, Record
@@ -39,9 +40,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\u
 _TEXTS = {"id", "source", "type", "subject", "dataschema", "datacontenttype"}
 _NOT_EXTENSIONS = _TEXTS | {"specversion", "time", "data"}
 _INT32 = range(-(2**31), 2**31)
-_INT64 = range(-(2**63), 2**64)
 _INT64_CHARS = 20
-_LONG_NUMBER = re.compile(rb"\d{19}")  # orjson makes a float of what has more than 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def load_json(raw: bytes) -> Json:
     """
     try:
         told: Json = orjson.loads(raw)
-        return told if _LONG_NUMBER.search(raw) is None else json.loads(raw, parse_int=_integer)
+        return json.loads(raw, parse_int=_integer) if may_be_rounded(raw) else told
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
@@ -144,7 +143,7 @@ def load_json(raw: bytes) -> Json:
 
 
 def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _INT64_CHARS and int(digits) in _INT64 else digits
+    return int(digits) if len(digits) <= _INT64_CHARS and int(digits) in INT64 else digits
 
 
 # --- reading

@@ -18,7 +18,6 @@ from infra.connections import open_log, open_pool
 from infra.places import endpoints_of
 from infra.settings import Settings
 from infra.visible import visible
-from processors.tools.cleaning import INT64
 from projections.queries.approvals import (
     Approval,
     ApprovalStatus,
@@ -29,6 +28,7 @@ from projections.queries.approvals import (
 from schemas.commands import ResolveApproval
 from schemas.errors import ConfigurationError, RefusedError
 from schemas.events import ApprovalRequested, ToolDenied
+from schemas.exact import INT64, dump_exact
 from schemas.message import JsonObject
 
 app = typer.Typer(no_args_is_help=True)
@@ -173,7 +173,7 @@ def print_approval(console: Console, found: Approval) -> None:
     console.print(f"asked for by {escape(found.requested_by or 'the site itself')}")
     console.print(f"risk {_risk(found)}: {escape(found.risk_explanation)}")
     console.print(f"\n[bold]{escape(found.tool_name)}[/bold]")
-    told = orjson.dumps(found.arguments, option=orjson.OPT_INDENT_2).decode() if found.arguments is not None else "…"
+    told = dump_exact(found.arguments, orjson.OPT_INDENT_2).decode() if found.arguments is not None else "…"
     console.print(visible(told), markup=False)
     console.print(f"sha256 of it {found.call_sha256}\n", style="dim")
     if found.edited_by is not None:

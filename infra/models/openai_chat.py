@@ -22,9 +22,9 @@ from infra.models.wire import (
     vectors_of,
     words,
 )
-from processors.models.decisions import json_text
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import ChatMessage, FinishReason, Usage
+from schemas.exact import json_text
 from schemas.message import Json, JsonObject
 
 FINISH: dict[Any, FinishReason] = {

@@ -21,10 +21,10 @@ from infra.models.wire import (
     unsayable,
     words,
 )
-from processors.models.decisions import json_text
 from processors.models.failures import refused
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import ChatMessage, FinishReason, Usage
+from schemas.exact import json_text
 from schemas.message import Json, JsonObject
 
 _ENDED = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")

@@ -9,10 +9,10 @@ from typing import Any, NoReturn, Protocol
 
 from pydantic import ValidationError
 
-from processors.models.decisions import json_text
 from processors.models.port import Delta, EmbedReply, EmbedRequest, ModelReply, ModelRequest
 from schemas.chat import FinishReason, ToolCall, Usage
 from schemas.errors import InvalidReplyError, ModelError
+from schemas.exact import json_text
 from schemas.ids import random_id
 from schemas.message import Json, JsonObject
 

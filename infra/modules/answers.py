@@ -3,7 +3,6 @@
 import email.utils
 import json
 import logging
-import re
 from dataclasses import dataclass
 
 import httpx2
@@ -11,6 +10,7 @@ import orjson
 
 from processors.tools.cleaning import clean_text
 from processors.tools.port import BusyError, ToolError
+from schemas.exact import may_be_rounded
 from schemas.message import Json
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ ERROR_CHARS = 500
 LONGEST_RETRY_AFTER_S = 60.0
 REDACTED = b"[secret]"
 LONGEST_INTEGER = 4_000  # digits that Python reads; the text of a longer one is as exact
-
-_LONG_NUMBER = re.compile(rb"\d{19}")  # what a fast reader may round
 
 # Nothing was done, and it may be done later. 409 is told instead: what it conflicts with does not pass by itself.
 _LATER = frozenset({425, 429})
@@ -117,7 +115,7 @@ def json_of(body: bytes) -> Json:
         ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
-    if _LONG_NUMBER.search(body) is None:
+    if not may_be_rounded(body):
         try:
             return orjson.loads(body)
         except ValueError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from processors.agents.state import Agent, Hold
 from processors.executions.decider import evolve
 from processors.executions.endings import failed
-from processors.executions.spending import Paid, assume, hold_of, is_over, plus, settles, spent_in
+from processors.executions.spending import PAID, Paid, assume, hold_of, is_over, plus, settles, spent_in
 from processors.executions.state import Run
 from processors.models.call import models_of
 from processors.models.pricing import cost_micros
@@ -35,10 +35,8 @@ from schemas.events import (
     FailureReason,
     RunEvent,
     StepAttemptFailed,
-    StepModelFailed,
     StepObserved,
     StepThought,
-    UsageMetered,
 )
 from schemas.ids import ExecutionId
 from schemas.message import STORED
@@ -49,8 +47,7 @@ FRAME_TOKENS = 100  # that a provider adds to a message, and to a prompt
 TOOLS_TOKENS = 1_000  # that it adds where there are tools, some hundreds; or that our own format in words takes
 TOLD_TOKENS = 1_000  # of a model that is told why its answer can't be used
 
-# As tuples: a union is made anew each time that it is asked for.
-_PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
+# As a tuple: a union is made anew each time that it is asked for.
 _ENDED = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTimedOut)
 
 
@@ -114,7 +111,7 @@ class _Book:
         """Add events to the decision."""
         for event in events:
             self.said.append(event)
-            if isinstance(event, _PAID):
+            if isinstance(event, PAID):
                 self._pay(event)
             elif isinstance(event, BudgetReserved) and event.call_id is None:
                 self.held[event.execution_id] = Hold(event.tokens or 0, event.cost_micros or 0)
@@ -161,7 +158,7 @@ class _Book:
         agent.tool_calls, agent.catalogues = {}, agent.catalogues | recorded
         for event in self.said:
             if isinstance(event, RunEvent) and event.execution_id == run.id:
-                if isinstance(event, _PAID):
+                if isinstance(event, PAID):
                     assume(now, event, hold_of(self.agent, run.id, self.at_ms))
                 evolve(agent, now, event, self.at_ms)
         return now

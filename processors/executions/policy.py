@@ -91,28 +91,22 @@ def _lacking(agent: Agent, run: Run, tool: ToolDefinition, arguments: JsonObject
 
 
 def _unfit(tool: ToolDefinition, arguments: JsonObject) -> Denial | None:
+    size, unwritable = 0, None
     try:
         size = len(orjson.dumps(arguments))
-    except (TypeError, ValueError):
-        size = 0  # what can't be written is told below, in the validator's words where it has any
+    except (
+        TypeError
+    ):  # told below, in the validator's words where it has any; no reader of JSON could be trusted with it
+        unwritable = "A number in the arguments has more than 64 bits."
     if size > ARGUMENTS_LIMIT_BYTES:
         said = f"The arguments of {tool.name!r} have {size} bytes; {ARGUMENTS_LIMIT_BYTES} are allowed."
         return Denial("arguments_too_large", said)
     try:
-        fault = validator_for(tool)(arguments) or _unwritable(arguments)
+        fault = validator_for(tool)(arguments) or unwritable
     except ConfigurationError:  # the log has a tool that was taken by an earlier release
         fault = "They can't be checked: this release does not take the tool's parameters."
     if fault is not None:
         return Denial("invalid_arguments", f"The arguments of {tool.name!r} are not valid: {fault}")
-    return None
-
-
-def _unwritable(arguments: JsonObject) -> str | None:
-    """Say that there is what no reader of JSON can be trusted to read back: our own words, as for other faults."""
-    try:
-        orjson.dumps(arguments)
-    except TypeError:
-        return "A number in the arguments has more than 64 bits."
     return None
 
 

@@ -26,6 +26,7 @@ LATE_MS = 10 * 60_000  # so long after its run's end a question's reply is recko
 BYTES_A_TOKEN = 8  # a provider that counts fewer tokens counted another prompt: a shortened one, or none
 
 Paid = StepThought | StepModelFailed | StepAttemptFailed | UsageMetered
+PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)  # a union is made anew each time it is asked for
 
 
 def evolve_paid(agent: Agent, event: Paid, at_ms: int) -> None:

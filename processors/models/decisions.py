@@ -6,7 +6,6 @@ A request with tools becomes one without: the tools stand in a system message, e
 format, and their results are the user's words. A reply becomes a thought only if every field is what it must be.
 """
 
-import json
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -17,7 +16,8 @@ from processors.models.port import ModelPort, ModelReply, ModelRequest
 from schemas.catalogue import ToolDefinition
 from schemas.chat import ChatMessage, ToolCall
 from schemas.errors import InvalidReplyError
-from schemas.message import Json, JsonObject
+from schemas.exact import json_text
+from schemas.message import JsonObject
 
 _FORMAT = """Answer with one JSON object and nothing else, in this format:
 {"reasoning": "why, step by step", "action": "use_tool" or "finish", "tool": "the tool's name", \
@@ -80,14 +80,6 @@ def _in_words(message: ChatMessage) -> ChatMessage:
         for call in message.tool_calls
     ]
     return ChatMessage(role="assistant", content="\n".join(map(json_text, said)))
-
-
-def json_text(told: Json) -> str:
-    """Return JSON text; orjson refuses integers above 64 bits, which any model may write."""
-    try:
-        return orjson.dumps(told).decode()
-    except TypeError:
-        return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
 def parse(text: str, tools: tuple[ToolDefinition, ...]) -> Decision:

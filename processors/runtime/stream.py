@@ -37,19 +37,14 @@ from schemas.events import (
     Event,
     ExecutionStarted,
     RunEvent,
-    StepAttemptFailed,
-    StepModelFailed,
-    StepThought,
     TriggerSkipped,
-    UsageMetered,
 )
 from schemas.ids import AgentId, ExecutionId, SiteId
 from schemas.module_events import Trigger
 from streams.chain import NO_HEAD, Head
 
-# As tuples: a union is made anew each time that it is asked for.
+# As a tuple: a union is made anew each time that it is asked for.
 _REPLIES = (RecordThought, RecordModelFailure, RecordAttempt)
-_PAID = (StepThought, StepModelFailed, StepAttemptFailed, UsageMetered)
 
 CANCELLED_BYTES = DECISION_LIMIT_BYTES - 96 * 1024  # of runs that one command cancels; the rest is for what follows
 EVENT_AROUND_BYTES = 900  # of an event's record, at most, besides its payload and what may be long in its headers
@@ -240,7 +235,7 @@ def evolve(stream: Stream, event: Event, at_ms: int, correlation_id: str) -> Non
     """Assign what `event` says to `stream`; its place in the chain is the caller's to assign."""
     agent = stream.agent
     stream.at_ms = at_ms
-    if isinstance(event, _PAID):
+    if isinstance(event, spending.PAID):
         if (paying := stream.runs.get(event.execution_id)) is not None:
             spending.assume(paying, event, spending.hold_of(agent, paying.id, at_ms))
         spending.evolve_paid(agent, event, at_ms)

@@ -10,6 +10,7 @@ import orjson
 from pydantic_core import from_json
 
 from processors.tools.port import ToolError, ToolResult
+from schemas.exact import INT64
 from schemas.message import Json, JsonObject
 
 OUTPUT_LIMIT_BYTES = 64 * 1024  # of JSON: a quarter of an event, and already much of a model's window
@@ -17,7 +18,6 @@ READER_LEVELS = 200  # of lists and objects in each other that the log's readers
 LEVELS = 100  # of those in an output: records add some around it, and others read with less
 TOO_DEEP = f"[cut: nested deeper than {LEVELS} levels]"
 NODES = 1_000_000  # of one output: what refers to itself never ends
-INT64 = range(-(2**63), 2**64)  # what orjson writes and reads back exactly
 LONGEST_DECIMAL = 10**4_000  # Python writes no longer numbers in decimal
 
 # What orjson would write in a way of its own has to be cleaned here, or the object and its bytes would differ.
