@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import httpx2
 
 from infra.modules.addresses import ModuleAddress
 from infra.modules.http import signed
+from infra.modules.posting import Posting
 from infra.own_schema import OwnSchema
 from projections.db import TRANSIENT, Pool
 from projections.queries.approvals import SELECT, Approval
@@ -179,7 +179,7 @@ class ApprovalNotifier:
         return told
 
 
-class ApprovalWebhook:
+class ApprovalWebhook(Posting):
     """A `Channel` that posts to one address; an async context manager.
 
     The body is `{"type", "timestamp", "data"}`, signed as Standard Webhooks says (https://www.standardwebhooks.com),
@@ -197,16 +197,9 @@ class ApprovalWebhook:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Post nothing yet; the address comes from settings, never from an event."""
+        super().__init__(transport)
         self._address = address
         self._now_s = now_s
-        # No proxy and no redirect: what is signed goes where the settings say, and nowhere else.
-        self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        await self._client.aclose()
 
     @property
     def timeout_s(self) -> float:

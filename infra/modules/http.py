@@ -13,21 +13,20 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
 
 import httpx2
 import orjson
 
 from infra.modules.addresses import ModuleAddress
 from infra.modules.answers import Answer, read, receive
+from infra.modules.posting import Posting
 from processors.tools.port import BusyError, ToolError, ToolRequest
 from schemas.message import Json
 
 _ACTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 
 
-class HttpModules:
+class HttpModules(Posting):
     """A `ModuleGateway` over HTTP, and an async context manager. Addresses come from settings, never from a call."""
 
     def __init__(
@@ -37,16 +36,9 @@ class HttpModules:
         now_s: Callable[[], float] = time.time,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        super().__init__(transport)
         self._modules = dict(modules)
         self._now_s = now_s
-        # No proxy and no redirect: a signed call goes where the settings say, and nowhere else.
-        self._client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, transport=transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        await self._client.aclose()
 
     async def call(self, module: str, action: str, request: ToolRequest) -> Json:
         """Let `module` do `action`, at most once for `request.call_id` however often it is asked.
